@@ -1,0 +1,33 @@
+# Every target sets up what is missing first. `make help` lists them.
+PYTHON := .venv/bin/python
+SHELL := /bin/bash
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo up down test lint bench
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+setup: ## interpreter, locked packages, PostGIS: installs what is missing
+	@.ci/setup
+
+demo: setup ## the whole system with demonstration upstreams and data; Ctrl-C ends it
+	@exec $(PYTHON) -m tests.demo
+
+up: setup ## the whole system with your sources (FEDERATOR_SOURCES_DIR); Ctrl-C ends it
+	@exec $(PYTHON) -m api up
+
+down: ## stop a system that runs in another terminal, and the private database
+	@if [ -x $(PYTHON) ]; then $(PYTHON) -m api down; else echo "nothing to stop: not set up yet"; fi
+
+lint: setup ## ruff, mypy --strict, import layers
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m mypy
+	.venv/bin/lint-imports
+
+test: setup lint ## lint, then all tests (real PostgreSQL, loopback only)
+	$(PYTHON) -m pytest
+
+bench: setup ## measure against the peers in the same run (figures: benchmarks/RESULTS.md)
+	$(PYTHON) -m benchmarks

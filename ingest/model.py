@@ -1,0 +1,122 @@
+"""The words of harvesting as types: source, cursor, page, record, item, contribution.
+
+docs/glossary.md defines each word. Everything here is a value without behaviour of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+import httpx
+
+JSON = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionMapping:
+    """One federated collection as a source offers it. `upstream` is what the adapter needs to ask for it."""
+
+    id: str
+    upstream: JSON
+    overlap: timedelta = timedelta(hours=24)
+
+
+@dataclass(frozen=True, slots=True)
+class Auth:
+    """How to log in upstream. Secrets are named by environment variable, never held."""
+
+    type: str = "none"  # none | bearer | basic | oauth2-client-credentials
+    token_url: str | None = None
+    client_id_env: str | None = None
+    client_secret_env: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One upstream that we harvest: the content of one TOML file."""
+
+    id: str
+    title: str
+    protocol: str  # odata | stac
+    url: str
+    rank: int = 100  # lower wins when holdings disagree
+    requests_per_second: float = 4.0
+    concurrency: int = 4
+    auth: Auth = field(default_factory=Auth)
+    collections: tuple[CollectionMapping, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What a harvest run is limited to. Times are UTC; `bbox` is west, south, east, north in degrees."""
+
+    since: datetime | None = None  # publication (or last change) at the source, inclusive
+    until: datetime | None = None  # exclusive
+    bbox: tuple[float, float, float, float] | None = None
+
+
+#: Where to resume. Opaque to the loop, JSON in the database, written and read by the adapter alone.
+Cursor = JSON
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One upstream record exactly as received.
+
+    `id` is the source's own id of the record (OData Id, STAC id); `raw` its bytes as JSON (the record
+    alone, cut out of the page and re-encoded by orjson without change of order or numbers).
+    """
+
+    id: str
+    raw: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some records in the source's order and the cursor that stands behind the last of them."""
+
+    records: tuple[Record, ...]
+    cursor: Cursor
+    total: int | None = None  # how many the source says there are for this query, when it says so
+
+
+@dataclass(frozen=True, slots=True)
+class Contribution:
+    """What one record says about one product: a whole STAC item as this source alone would give it.
+
+    Attributes:
+        item: STAC 1.1 item, links only upstream ones; asset keys and bands by our vocabulary;
+            asset hrefs as the source gives them, assets carry `storage:refs`/`auth:refs` as needed.
+        product: the product's name with suffix, the key across providers.
+        published: when the source published it (its watermark), UTC.
+        warnings: upstream fields that were not read ("attributes.foo"), counted per source.
+    """
+
+    item: JSON
+    product: str
+    published: datetime | None
+    warnings: tuple[str, ...] = ()
+
+
+class Adapter(Protocol):
+    """A protocol that some upstreams speak. The loop owns retries, storage, cursors and lineage."""
+
+    def pages(self, http: httpx.AsyncClient, cursor: Cursor | None) -> AsyncIterator[Page]:
+        """Yield pages from `cursor` (None: from the query's start) until the source has no more.
+
+        Raises:
+            UpstreamUnavailable: try again later.
+            UpstreamChanged: the answer has a shape that we do not know.
+        """
+        ...
+
+    def item(self, record: Record) -> Contribution:
+        """Normalise one record. Pure: no network, no clock, no database.
+
+        Raises:
+            RecordRejected: this record cannot become a valid item; carries a stable code.
+        """
+        ...

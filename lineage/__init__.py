@@ -1,0 +1,1 @@
+"""One signed Merkle log of everything that happened to every item. Knows no HTTP."""
