@@ -1,0 +1,73 @@
+"""Ctrl-C leaves nothing behind; the next start is quick and shows the same data."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import httpx
+import pytest
+
+from tests.e2e.system import System
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(500)]
+
+
+def everything(url: str) -> dict[str, str]:
+    """Every item of the catalogue: id -> when its record last changed here."""
+    found: dict[str, str] = {}
+    page = httpx.get(f"{url}/stac/search", params={"limit": 200}, timeout=30).json()
+    while True:
+        for item in page["features"]:
+            found[f"{item['collection']}/{item['id']}"] = str(item["properties"].get("updated"))
+        onward = [link["href"] for link in page["links"] if link["rel"] == "next"]
+        if not onward:
+            return found
+        page = httpx.get(onward[0], timeout=30).json()
+
+
+def gone(system: System, timeout_s: float = 10) -> list[int]:
+    """Pids still there after `timeout_s`."""
+    deadline = time.monotonic() + timeout_s
+    while system.processes() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return system.processes()
+
+
+def test_stop_leaves_no_process_and_the_second_start_shows_the_same_data(tmp_path_factory: pytest.TempPathFactory) -> None:
+    system = System(
+        tmp_path_factory.mktemp("again") / "data", ("-m", "tests.demo"), extra_env={"FEDERATOR_DEMO_PRODUCTS": "120"}
+    )
+    try:
+        system.start(until="ready in", timeout_s=240)
+        before = everything(system.url)
+        assert len(before) > 100
+        assert system.stop(signal.SIGINT) == 0
+        assert gone(system) == []
+        seconds = system.start(until="ready in", timeout_s=60)
+        assert everything(system.url) == before
+        assert seconds <= 15, f"second start took {seconds:.1f} s"
+    finally:
+        if system.process is not None:
+            system.stop()
+    assert gone(system) == []
+
+
+def test_kill_of_the_supervisor_leaves_no_api_and_the_next_start_works(tmp_path_factory: pytest.TempPathFactory) -> None:
+    system = System(tmp_path_factory.mktemp("killed") / "data", ("-m", "api", "up"))
+    try:
+        system.start(until="ready:", timeout_s=120)
+        assert system.process is not None
+        os.kill(system.process.pid, signal.SIGKILL)
+        system.process.wait()
+        deadline = time.monotonic() + 30
+        while system.processes("-m api serve") + system.processes("-m ingest worker") and time.monotonic() < deadline:
+            time.sleep(0.2)
+        assert system.processes("-m api serve") + system.processes("-m ingest worker") == []
+        system.start(until="ready:", timeout_s=60)  # the private database outlived its supervisor and is used again
+        assert system.stop() == 0
+    finally:
+        if system.process is not None and system.process.poll() is None:
+            system.stop()
+    assert gone(system) == []
