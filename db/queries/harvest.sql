@@ -1,0 +1,169 @@
+-- name: lock_items
+-- Writers of one collection queue up, so that month partitions never deadlock (0 of 12 batches failed with one writer, 6 of 12 without).
+select pg_advisory_xact_lock(hashtext('federator.items'), hashtext($1));
+
+-- name: try_lock_run
+-- Held by the session for the whole run: a second run of the same source and collection sees it, a dead one loses it.
+select pg_try_advisory_lock(hashtext('federator.harvest'), hashtext($1)) as locked;
+
+-- name: unlock_run
+-- Gives the run's lock back before the connection returns to the pool.
+select pg_advisory_unlock(hashtext('federator.harvest'), hashtext($1));
+
+-- name: base_item
+-- What pgstac adds to every item of the collection when it is read, so what need not be stored.
+select b.base_item_id, b.base_item, c.partition_trunc
+from pgstac.collections as c, pgstac.current_base_item(c.id) as b
+where c.id = $1;
+
+-- name: check_partition
+-- Makes the partition, or widens its check constraint. Asked for whole months: then the constraint is built once and not at every page.
+select pgstac.check_partition($1, tstzrange($2, $3, '[]'), tstzrange($4, $5, '[]'));
+
+-- name: delete_items
+-- With the old datetime PostgreSQL looks into one partition per item and not into all months.
+delete from pgstac.items as i
+using unnest($2::text[], $3::timestamptz[]) as old (id, datetime)
+where i.collection = $1 and i.id = old.id and i.datetime = old.datetime;
+
+-- name: delete_items_anywhere
+-- For items whose datetime we do not know: looks into every partition of the collection.
+delete from pgstac.items where collection = $1 and id = any($2::text[]);
+
+-- name: insert_items
+-- Through the parent table: pgstac's statement triggers keep its partition statistics. ON CONFLICT needs no target here;
+-- the caller compares what came back with what it sent.
+insert into pgstac.items (id, collection, datetime, end_datetime, geometry, content)
+select new.id, $1, new.datetime, new.end_datetime, public.st_geomfromgeojson(new.geometry), new.content::jsonb
+from unnest($2::text[], $3::timestamptz[], $4::timestamptz[], $5::text[], $6::text[])
+    as new (id, datetime, end_datetime, geometry, content)
+on conflict do nothing
+returning id;
+
+-- name: upsert_collection
+-- Leaves the extent alone, which grows with the items; true when something was written.
+insert into pgstac.collections (content, partition_trunc) values ($1, $2)
+on conflict (id) do update set content = excluded.content
+where (pgstac.collections.content - 'extent') is distinct from (excluded.content - 'extent')
+returning id;
+
+-- name: start_run
+-- The caller holds the lock of this source and collection, so a running row of it belongs to a process that has died.
+with dead as (
+    update federator.harvest_run set status = 'interrupted', finished_at = heartbeat_at, error = 'the process ended without saying so'
+    where source_id = $1 and collection_id = $2 and status = 'running'
+)
+insert into federator.harvest_run (source_id, collection_id, query_key) values ($1, $2, $3)
+returning id;
+
+-- name: finish_run
+-- Last word of a run.
+update federator.harvest_run set status = $2, finished_at = now(), heartbeat_at = now(), error = $3
+where id = $1 and status = 'running';
+
+-- name: beat_run
+-- Sign of life while an upstream makes us wait.
+update federator.harvest_run set heartbeat_at = now() where id = $1 and status = 'running';
+
+-- name: interrupt_silent_runs
+-- For the worker's sweep: a run that has not beaten for this many seconds is dead.
+update federator.harvest_run set status = 'interrupted', finished_at = heartbeat_at, error = 'the process ended without saying so'
+where status = 'running' and heartbeat_at < now() - make_interval(secs => $1);
+
+-- name: count_page
+-- In the page's transaction: counts never say more than what is stored.
+update federator.harvest_run
+set pages = pages + 1, fetched = fetched + $2, added = added + $3, changed = changed + $4, unchanged = unchanged + $5,
+    quarantined = quarantined + $6, total = coalesce($7, total), heartbeat_at = now()
+where id = $1;
+
+-- name: load_cursor
+-- Where this source and collection resume, and when the run that wrote it began.
+select c.position, c.complete, r.started_at
+from federator.harvest_cursor as c join federator.harvest_run as r on r.id = c.run_id
+where c.source_id = $1 and c.collection_id = $2 and c.query_key = $3;
+
+-- name: save_cursor
+-- Never moves back to an older run: a worker that wakes up late must not undo a newer one.
+insert into federator.harvest_cursor as c (source_id, collection_id, query_key, position, complete, run_id)
+values ($1, $2, $3, $4, false, $5)
+on conflict (source_id, collection_id, query_key) do update
+set position = excluded.position, complete = false, run_id = excluded.run_id, updated_at = now()
+where c.run_id <= excluded.run_id;
+
+-- name: complete_cursor
+-- The source had no more: the next run starts an overlap before this place.
+update federator.harvest_cursor set complete = true, run_id = $4, updated_at = now()
+where source_id = $1 and collection_id = $2 and query_key = $3 and run_id <= $4;
+
+-- name: drop_cursor
+-- A limited run that reached its end has nothing to resume; the same command starts again from its beginning.
+delete from federator.harvest_cursor where source_id = $1 and collection_id = $2 and query_key = $3;
+
+-- name: holdings_of_records
+-- What this source delivered before under these record ids.
+select record_id, item_id, record_sha256, mapping_version
+from federator.holding
+where source_id = $1 and collection_id = $2 and record_id = any($3::text[]);
+
+-- name: items_before
+-- Merged items as they were written last.
+select item_id, datetime, item_sha256
+from federator.harvested_item
+where collection_id = $1 and item_id = any($2::text[]);
+
+-- name: holdings_of_items
+-- Every source's copy of these items, to merge them anew.
+select source_id, record_id, item_id, product, record, published
+from federator.holding
+where collection_id = $1 and item_id = any($2::text[]);
+
+-- name: put_harvested_items
+-- Sorted by the caller.
+insert into federator.harvested_item as h (collection_id, item_id, product, datetime, item_sha256)
+select $1, new.item_id, new.product, new.datetime, new.item_sha256
+from unnest($2::text[], $3::text[], $4::timestamptz[], $5::bytea[]) as new (item_id, product, datetime, item_sha256)
+on conflict (collection_id, item_id) do update
+set product = excluded.product, datetime = excluded.datetime, item_sha256 = excluded.item_sha256;
+
+-- name: put_holdings
+-- A record that came again keeps its first_seen.
+insert into federator.holding as h
+    (source_id, collection_id, record_id, item_id, product, record, record_sha256, mapping_version, published)
+select $1, $2, new.record_id, new.item_id, new.product, new.record, new.record_sha256, $3, new.published
+from unnest($4::text[], $5::text[], $6::text[], $7::bytea[], $8::bytea[], $9::timestamptz[])
+    as new (record_id, item_id, product, record, record_sha256, published)
+on conflict (source_id, collection_id, record_id) do update
+set item_id = excluded.item_id, product = excluded.product, record = excluded.record, record_sha256 = excluded.record_sha256,
+    mapping_version = excluded.mapping_version, published = excluded.published, last_seen = now();
+
+-- name: touch_holdings
+-- Seen again, nothing new.
+update federator.holding set last_seen = now()
+where source_id = $1 and collection_id = $2 and record_id = any($3::text[]);
+
+-- name: put_quarantine
+-- Refused again: counted, with the newest bytes and reason.
+insert into federator.quarantine as q (source_id, collection_id, record_id, record, code, detail)
+select $1, $2, new.record_id, new.record, new.code, new.detail
+from unnest($3::text[], $4::bytea[], $5::text[], $6::text[]) as new (record_id, record, code, detail)
+on conflict (source_id, collection_id, record_id) do update
+set record = excluded.record, code = excluded.code, detail = excluded.detail, last_seen = now(), tries = q.tries + 1;
+
+-- name: leave_quarantine
+-- These records are good now.
+delete from federator.quarantine where source_id = $1 and collection_id = $2 and record_id = any($3::text[]);
+
+-- name: list_quarantine
+-- Newest first, for `python -m ingest quarantine list`; null means any.
+select source_id, collection_id, record_id, code, detail, first_seen, last_seen, tries
+from federator.quarantine
+where ($1::text is null or source_id = $1) and ($2::text is null or code = $2)
+order by last_seen desc, source_id, record_id
+limit $3;
+
+-- name: defer_job
+-- Enqueues in the caller's transaction; a job with the same queueing lock that still waits makes it a unique violation.
+select (procrastinate_defer_jobs_v1(array[
+    row($1, $2, 0, $3, $4, $5, null)::procrastinate_job_to_defer_v1
+]))[1] as id;
