@@ -142,7 +142,7 @@ def _bucket(when: datetime, trunc: str | None) -> tuple[datetime, datetime]:
     if trunc is None:
         return _EVER
     first = datetime(when.year, when.month if trunc == "month" else 1, 1, tzinfo=UTC)
-    after = datetime(when.year + (trunc == "year" or when.month == 12), first.month % 12 + 1 if trunc == "month" else 1, 1, tzinfo=UTC)
+    after = (first + timedelta(days=31 if trunc == "month" else 366)).replace(day=1)
     return first, after - timedelta(microseconds=1)
 
 

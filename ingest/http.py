@@ -1,0 +1,331 @@
+"""How we talk to upstreams: one client per run that paces, retries, logs in and distrusts.
+
+All of it sits in the client's transport, so an adapter just calls `http.get(...)` and gets a whole answer or one of
+our errors. Retried: refused and reset connections, timeouts, 429, 5xx, cut bodies, HTML where JSON was due. Never
+retried: other 4xx. `Retry-After` is honoured in both forms (RFC 9110, 10.2.3).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import httpx
+import orjson
+
+from ingest.errors import SourceInvalid, UpstreamChanged, UpstreamUnavailable
+from ingest.model import JSON, Auth, Source
+
+log = logging.getLogger(__name__)
+
+USER_AGENT = "stac-federator/0.1 (catalogue harvester)"
+#: A connection that nobody accepts will rarely be accepted seconds later; a person waits for the message.
+CONNECT_ATTEMPTS = 4
+#: Longest pause in seconds that our own backoff asks for.
+MAX_BACKOFF_S = 60.0
+_RETRIED_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a client tries, and what it takes at most. All times in seconds, sizes in bytes."""
+
+    attempts: int = 6
+    base_s: float = 1.0
+    retry_after_max_s: float = 3600.0
+    timeout_s: float = 120.0
+    max_answer_bytes: int = 256 * 2**20
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+
+
+class _Fault(Exception):
+    """One try failed in a way that may pass."""
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None, connecting: bool = False) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+        self.connecting = connecting
+
+
+class PoliteTransport(httpx.AsyncBaseTransport):
+    """Paces, limits, retries and reads whole answers."""
+
+    def __init__(self, source: Source, patience: Patience, inner: httpx.AsyncBaseTransport | None = None) -> None:
+        self._inner = inner or httpx.AsyncHTTPTransport(limits=httpx.Limits(max_connections=source.concurrency))
+        self._source = source
+        self._patience = patience
+        self._slots = asyncio.Semaphore(source.concurrency)
+        self._interval_s = 1 / source.requests_per_second
+        self._next_at = 0.0
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Try until there is a whole answer.
+
+        Raises:
+            UpstreamUnavailable: the last try failed, or the upstream asks for more patience than we may have.
+            UpstreamChanged: the answer is larger than we take.
+        """
+        body = await request.aread()
+        for attempt in range(1, self._patience.attempts + 1):
+            request.stream = httpx.ByteStream(body)
+            try:
+                async with self._slots:
+                    await self._pace()
+                    return await self._try_once(request)
+            except _Fault as fault:
+                await self._wait_or_give_up(request, attempt, fault)
+        raise AssertionError("the last attempt returns or raises")
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._inner.aclose()
+
+    async def _pace(self) -> None:
+        now = time.monotonic()
+        begin = max(now, self._next_at)
+        self._next_at = begin + self._interval_s
+        if begin > now:
+            await asyncio.sleep(begin - now)
+
+    async def _try_once(self, request: httpx.Request) -> httpx.Response:
+        try:
+            raw = await self._inner.handle_async_request(request)
+            try:
+                response = await self._read(request, raw)
+            finally:
+                await raw.aclose()
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            raise _Fault("no connection", connecting=True) from error
+        except httpx.TimeoutException as error:
+            raise _Fault("no answer in time") from error
+        except httpx.DecodingError as error:
+            raise _Fault("the body cannot be unpacked") from error
+        except httpx.TransportError as error:  # reset, cut body, broken protocol
+            raise _Fault(f"the connection broke ({type(error).__name__})") from error
+        _check_passing_faults(response)
+        return response
+
+    async def _read(self, request: httpx.Request, raw: httpx.Response) -> httpx.Response:
+        """Read and unpack the whole body, at most `max_answer_bytes` of it."""
+        chunks, size = [], 0
+        async for chunk in raw.aiter_bytes():
+            size += len(chunk)
+            if size > self._patience.max_answer_bytes:
+                raise UpstreamChanged(
+                    f"{_bare(request.url)} answered more than {self._patience.max_answer_bytes} bytes"
+                )
+            chunks.append(chunk)
+        headers = httpx.Headers([(k, v) for k, v in raw.headers.multi_items() if k.lower() not in _BODY_HEADERS])
+        return httpx.Response(raw.status_code, headers=headers, content=b"".join(chunks), request=request)
+
+    async def _wait_or_give_up(self, request: httpx.Request, attempt: int, fault: _Fault) -> None:
+        limit = CONNECT_ATTEMPTS if fault.connecting else self._patience.attempts
+        where = f"{self._source.id}: {_bare(request.url)}"
+        if attempt >= min(limit, self._patience.attempts):
+            tried = f"tried {attempt} times"
+            raise UpstreamUnavailable(f"{where}: {fault} ({tried})", retry_after_s=fault.retry_after_s) from fault
+        longest_s = min(self._patience.base_s * 2 ** (attempt - 1), MAX_BACKOFF_S)
+        backoff_s = random.uniform(0, longest_s)  # noqa: S311 - full jitter
+        wait_s = backoff_s
+        if fault.retry_after_s is not None:
+            if fault.retry_after_s > self._patience.retry_after_max_s:
+                raise UpstreamUnavailable(
+                    f"{where}: {fault}; it asks to wait {fault.retry_after_s:.0f} s", retry_after_s=fault.retry_after_s
+                ) from fault
+            # Some extra at random, so that several clients do not come back in the same instant.
+            wait_s = fault.retry_after_s + min(backoff_s, 1.0)
+        log.info(
+            "waiting for upstream", extra={"source": self._source.id, "reason": str(fault), "seconds": round(wait_s, 2)}
+        )
+        await self._patience.sleep(wait_s)
+
+
+_BODY_HEADERS = frozenset({"content-encoding", "content-length", "transfer-encoding"})
+
+
+def _check_passing_faults(response: httpx.Response) -> None:
+    if response.status_code in _RETRIED_STATUS:
+        raise _Fault(f"status {response.status_code}", retry_after_s=retry_after_s(response.headers.get("retry-after")))
+    if response.status_code != 200:
+        return
+    kind = response.headers.get("content-type", "").lower()
+    if "html" in kind or response.content[:1] == b"<":
+        raise _Fault("a web page instead of data, perhaps maintenance")
+    if "json" in kind:
+        try:
+            orjson.loads(response.content)
+        except orjson.JSONDecodeError as error:
+            raise _Fault("the JSON ends early or is broken") from error
+
+
+def retry_after_s(value: str | None, now: datetime | None = None) -> float | None:
+    """Seconds that a `Retry-After` header asks for: a number or an HTTP date; None when absent or unreadable."""
+    if value is None:
+        return None
+    text = value.strip()
+    if text.isascii() and text.isdigit():
+        return float(text)
+    try:
+        when = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    if when.tzinfo is None:
+        when = when.replace(tzinfo=UTC)
+    return max(0.0, (when - (now or datetime.now(UTC))).total_seconds())
+
+
+async def fetch_object(http: httpx.AsyncClient, source_id: str, method: str, url: str, **request: Any) -> JSON:
+    """Ask an upstream and return the JSON object it answers; `request` goes to `httpx.AsyncClient.request`.
+
+    Raises:
+        UpstreamUnavailable: try again later.
+        UpstreamChanged: it does not know our question, or the answer has another shape.
+    """
+    try:
+        response = await http.request(method, url, **request)
+    except httpx.HTTPError as error:  # the transport's own errors are ours already: this is a redirect loop or its like
+        raise UpstreamChanged(f"{source_id}: {type(error).__name__} while asking") from error
+    except httpx.InvalidURL as error:
+        raise UpstreamChanged(f"{source_id}: an address that is none") from error
+    return json_object(response, source_id)
+
+
+def json_object(response: httpx.Response, source_id: str) -> JSON:
+    """Return the JSON object that an upstream answered.
+
+    Raises:
+        UpstreamChanged: the status says that it does not know our question, or the body is no JSON object.
+    """
+    where = f"{source_id}: {_bare(response.request.url)}"
+    if response.status_code in (401, 403):
+        raise UpstreamChanged(f"{where}: the login was refused (status {response.status_code})")
+    if not response.is_success:
+        raise UpstreamChanged(f"{where}: status {response.status_code}{_reason(response)}")
+    try:
+        value = orjson.loads(response.content)
+    except orjson.JSONDecodeError as error:
+        raise UpstreamChanged(f"{where}: the answer is no JSON") from error
+    if not isinstance(value, dict):
+        raise UpstreamChanged(f"{where}: the answer is a JSON {type(value).__name__}, not an object")
+    return value
+
+
+def _reason(response: httpx.Response) -> str:
+    """What the upstream says is wrong, cut short; `detail` may be a string, an object or a list."""
+    try:
+        body = orjson.loads(response.content)
+    except orjson.JSONDecodeError:
+        return ""
+    detail: Any = body
+    if isinstance(body, dict):
+        detail = next((body[key] for key in ("detail", "description", "message", "error") if key in body), None)
+    return f": {orjson.dumps(detail).decode()[:300]}" if detail else ""
+
+
+def _bare(url: httpx.URL) -> str:
+    """The URL without user name, password and query, which may hold secrets."""
+    return str(url.copy_with(query=None, fragment=None, username=None, password=None))
+
+
+class ClientCredentials(httpx.Auth):
+    """OAuth2 client credentials (RFC 6749, 4.4): one token for all requests, renewed when it ends or is refused."""
+
+    requires_response_body = True
+
+    def __init__(self, token_url: str, client_id: str, client_secret: str) -> None:
+        self._token_url = token_url
+        self._client_id, self._client_secret = client_id, client_secret
+        self._token: str | None = None
+        self._good_until = 0.0
+        self._fetching = asyncio.Lock()
+
+    def sync_auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        """Not offered: our clients are asynchronous."""
+        raise NotImplementedError("only for httpx.AsyncClient")
+
+    async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
+        """Send the request with a token; after a 401 once more with a new one."""
+        for refused in (False, True):
+            used = self._token
+            async with self._fetching:
+                if (refused and self._token == used) or self._token is None or time.monotonic() >= self._good_until:
+                    answer = yield self._token_request()
+                    self._keep(answer)
+            request.headers["Authorization"] = f"Bearer {self._token}"
+            response = yield request
+            if response.status_code != 401:
+                return
+
+    def _token_request(self) -> httpx.Request:
+        form = {"grant_type": "client_credentials", "client_id": self._client_id, "client_secret": self._client_secret}
+        return httpx.Request("POST", self._token_url, data=form)
+
+    def _keep(self, answer: httpx.Response) -> None:
+        body = json_object(answer, "login")
+        token, lifetime = body.get("access_token"), body.get("expires_in", 300)
+        if not isinstance(token, str) or not isinstance(lifetime, int | float):
+            raise UpstreamChanged(f"login: {_bare(answer.request.url)} answered no access_token")
+        self._token = token
+        self._good_until = time.monotonic() + max(0.0, float(lifetime) - 30)
+
+
+def auth_of(auth: Auth) -> httpx.Auth | None:
+    """Make the login that a source asks for, with secrets from the environment.
+
+    Raises:
+        SourceInvalid: the environment lacks one.
+    """
+    if auth.type == "none":
+        return None
+    secret = _secret(auth.client_secret_env)
+    if auth.type == "bearer":
+        return _Bearer(secret)
+    client = _secret(auth.client_id_env)
+    if auth.type == "basic":
+        return httpx.BasicAuth(client, secret)
+    return ClientCredentials(auth.token_url or "", client, secret)
+
+
+class _Bearer(httpx.Auth):
+    """A fixed token."""
+
+    def __init__(self, token: str) -> None:
+        self._token = token
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        request.headers["Authorization"] = f"Bearer {self._token}"
+        yield request
+
+
+def _secret(name: str | None) -> str:
+    value = os.environ.get(name or "")
+    if not value:
+        raise SourceInvalid(f"the environment variable {name} is not set; the source's login needs it")
+    return value
+
+
+def open_client(
+    source: Source, patience: Patience | None = None, inner: httpx.AsyncBaseTransport | None = None
+) -> httpx.AsyncClient:
+    """Return the client for one run against `source`; close it with `async with`.
+
+    Raises:
+        SourceInvalid: a secret is missing from the environment.
+    """
+    patience = patience or Patience()
+    return httpx.AsyncClient(
+        transport=PoliteTransport(source, patience, inner),
+        auth=auth_of(source.auth),
+        timeout=httpx.Timeout(patience.timeout_s, connect=min(10.0, patience.timeout_s)),
+        headers={"User-Agent": USER_AGENT, "Accept": "application/geo+json, application/json"},
+        follow_redirects=True,
+        max_redirects=5,
+    )

@@ -1,0 +1,52 @@
+"""Settings of ingest. Built once at the edge and passed in; importing this reads no environment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class IngestSettings(BaseSettings):
+    """What an operator may set for harvesting, uploads and the worker."""
+
+    model_config = SettingsConfigDict(env_prefix="FEDERATOR_", frozen=True, extra="ignore", populate_by_name=True)
+
+    data_dir: Path = Field(Path(".data"), description="Folder for uploads, COGs, keys and the private database.")
+    sources_dir: Path | None = Field(None, description="Folder with the operator's own source files (*.toml).")
+    public_url: str = Field(
+        "http://127.0.0.1:8080", description="URL under which users reach this service; no slash at the end."
+    )
+
+    page_size: int = Field(
+        500, ge=1, le=1000, description="Records asked for per page, unless a source's file says fewer."
+    )
+    request_timeout_s: float = Field(
+        120.0, gt=0, description="Seconds that an upstream may be silent before a request is given up."
+    )
+    max_answer_bytes: int = Field(
+        256 * 2**20, gt=0, description="Bytes of one upstream answer, unpacked, beyond which it is refused."
+    )
+    retry_attempts: int = Field(
+        6, ge=1, le=20, description="How often a request is tried before the upstream counts as unavailable."
+    )
+    retry_base_s: float = Field(
+        1.0, ge=0, description="Seconds of the first pause between tries; doubles, with full jitter."
+    )
+    retry_after_max_s: float = Field(
+        3600.0, ge=0, description="Longest pause in seconds that an upstream's Retry-After may impose."
+    )
+
+    harvest_cron: str = Field(
+        "",
+        description="When the worker harvests every source (cron, UTC), e.g. '*/15 * * * *'; empty: never by itself.",
+    )
+    worker_concurrency: int = Field(4, ge=1, le=64, description="Jobs that one worker process runs at the same time.")
+    worker_heartbeat_s: float = Field(2.0, gt=0, description="Seconds between a worker's signs of life.")
+    worker_stalled_s: float = Field(
+        10.0, gt=0, description="Seconds without a sign of life after which a worker's jobs go to another."
+    )
+    sequencer_interval_s: float = Field(0.5, gt=0, description="Seconds between two runs of the log's sequencer.")
+
+    upload_max_bytes: int = Field(100 * 2**20, gt=0, description="Bytes of the largest file that a plain PUT may send.")

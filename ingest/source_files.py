@@ -1,0 +1,228 @@
+"""Sources from TOML files: the built-in ones beside this module and the operator's own.
+
+Read strictly: an unknown key is an error that names file and key, so that a slip of the pen is not silently ignored.
+A new upstream that speaks a known protocol is one new file and nothing else.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from ingest.errors import SourceInvalid
+from ingest.model import Auth, CollectionMapping, Source
+
+BUILT_IN = Path(__file__).parent / "sources"
+PROTOCOLS = ("odata", "stac")
+AUTH_TYPES = ("none", "bearer", "basic", "oauth2-client-credentials")
+
+_ID = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?")
+_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_DURATION = re.compile(r"(\d+)([smhd])")
+_UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+#: What an adapter may find under `upstream`, and which of it must be there.
+_UPSTREAM_KEYS: dict[str, tuple[frozenset[str], frozenset[str]]] = {
+    "odata": (frozenset({"collection"}), frozenset({"collection", "product_type", "product_types", "limit"})),
+    "stac": (frozenset({"collection"}), frozenset({"collection", "watermark", "filter", "method", "limit"})),
+}
+
+
+class _Table:
+    """One TOML table whose keys are taken out one by one; what is left over at the end is an error."""
+
+    def __init__(self, values: Any, where: str) -> None:
+        if not isinstance(values, dict):
+            raise SourceInvalid(f"{where} must be a table")
+        self._values = dict(values)
+        self._where = where
+
+    def take(self, key: str, kind: type | tuple[type, ...], default: Any = ...) -> Any:
+        """Take one value out and check its type; without `default` it must be there."""
+        value = self._values.pop(key, default)
+        if value is ...:
+            raise SourceInvalid(f"{self._where}: {key} is missing")
+        if value is not default and (not isinstance(value, kind) or isinstance(value, bool)):
+            raise SourceInvalid(f"{self._where}: {key} = {value!r} has the wrong type")
+        return value
+
+    def end(self) -> None:
+        """Refuse what nobody took."""
+        if self._values:
+            raise SourceInvalid(f"{self._where}: unknown key {sorted(self._values)[0]!r}")
+
+
+def load_sources(own: Path | None = None) -> dict[str, Source]:
+    """Return every source by id: the built-in files, then those of the folder `own`.
+
+    Raises:
+        SourceInvalid: a file cannot be read or is wrong, or two files have the same id; names file and key.
+    """
+    files = sorted(BUILT_IN.glob("*.toml"))
+    if own is not None:
+        if not own.is_dir():
+            raise SourceInvalid(f"FEDERATOR_SOURCES_DIR: there is no folder {own}")
+        files += sorted(own.glob("*.toml"))
+    sources: dict[str, Source] = {}
+    came_from: dict[str, Path] = {}
+    for file in files:
+        source = read_source(file)
+        if source.id in sources:
+            raise SourceInvalid(f"{file}: the id {source.id!r} is taken by {came_from[source.id]}")
+        sources[source.id], came_from[source.id] = source, file
+    return sources
+
+
+def find_source(sources: Mapping[str, Source], source_id: str) -> Source:
+    """Return the source of that id.
+
+    Raises:
+        SourceInvalid: there is none; the message names those there are.
+    """
+    if source_id not in sources:
+        raise SourceInvalid(f"there is no source {source_id!r}; there are: {', '.join(sorted(sources)) or 'none'}")
+    return sources[source_id]
+
+
+def find_mapping(source: Source, collection: str) -> CollectionMapping:
+    """Return how `source` offers the federated collection.
+
+    Raises:
+        SourceInvalid: it does not offer it.
+    """
+    for mapping in source.collections:
+        if mapping.id == collection:
+            return mapping
+    offered = ", ".join(mapping.id for mapping in source.collections)
+    raise SourceInvalid(f"the source {source.id!r} has no collection {collection!r}; it has: {offered}")
+
+
+def read_source(file: Path) -> Source:
+    """Read one source file.
+
+    Raises:
+        SourceInvalid: the file cannot be read, is no TOML, or has a wrong or unknown key.
+    """
+    try:
+        values = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SourceInvalid(f"{file}: {error}") from error
+    table = _Table(values, str(file))
+    source = Source(
+        id=_matching(table.take("id", str), _ID, f"{file}: id"),
+        title=table.take("title", str),
+        protocol=_one_of(table.take("protocol", str), PROTOCOLS, f"{file}: protocol"),
+        url=_url(table.take("url", str), f"{file}: url"),
+        rank=table.take("rank", int, 100),
+        requests_per_second=_positive(table.take("requests_per_second", (int, float), 4.0), str(file)),
+        concurrency=int(_positive(table.take("concurrency", int, 4), str(file))),
+        auth=_auth(table.take("auth", dict, {}), f"{file}: [auth]"),
+        collections=(),
+    )
+    mappings = tuple(
+        _mapping(entry, source.protocol, f"{file}: [[collections]] number {number}")
+        for number, entry in enumerate(table.take("collections", list), start=1)
+    )
+    table.end()
+    _check_mappings(mappings, file)
+    return replace(source, collections=mappings)
+
+
+def _check_mappings(mappings: tuple[CollectionMapping, ...], file: Path) -> None:
+    ids = [mapping.id for mapping in mappings]
+    if not ids:
+        raise SourceInvalid(f"{file}: collections is empty")
+    for collection in ids:
+        if ids.count(collection) > 1:
+            raise SourceInvalid(f"{file}: the collection {collection!r} is named twice")
+
+
+def _mapping(values: Any, protocol: str, where: str) -> CollectionMapping:
+    table = _Table(values, where)
+    collection = _matching(table.take("id", str), _ID, f"{where}: id")
+    upstream = table.take("upstream", dict)
+    overlap = parse_duration(table.take("overlap", str, "24h"), f"{where}: overlap")
+    table.end()
+    needed, known = _UPSTREAM_KEYS[protocol]
+    for key in sorted(set(upstream) - known):
+        raise SourceInvalid(f"{where}: unknown key 'upstream.{key}'")
+    for key in sorted(needed - set(upstream)):
+        raise SourceInvalid(f"{where}: upstream.{key} is missing")
+    return CollectionMapping(collection, upstream, overlap)
+
+
+def _auth(values: Any, where: str) -> Auth:
+    table = _Table(values, where)
+    auth = Auth(
+        type=_one_of(table.take("type", str, "none"), AUTH_TYPES, f"{where}: type"),
+        token_url=table.take("token_url", str, None),
+        client_id_env=_env_name(table.take("client_id_env", str, None), f"{where}: client_id_env"),
+        client_secret_env=_env_name(table.take("client_secret_env", str, None), f"{where}: client_secret_env"),
+    )
+    table.end()
+    wanted = {
+        "none": (),
+        "bearer": ("client_secret_env",),
+        "basic": ("client_id_env", "client_secret_env"),
+        "oauth2-client-credentials": ("token_url", "client_id_env", "client_secret_env"),
+    }[auth.type]
+    for name in wanted:
+        if getattr(auth, name) is None:
+            raise SourceInvalid(f"{where}: type {auth.type!r} needs {name}")
+    if auth.token_url is not None:
+        _url(auth.token_url, f"{where}: token_url")
+    return auth
+
+
+def parse_duration(text: str, where: str) -> timedelta:
+    """Read a whole number with a unit (s, m, h, d), for example "24h".
+
+    Raises:
+        SourceInvalid: it is something else; the message begins with `where`.
+    """
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        raise SourceInvalid(f"{where} = {text!r} is not a duration such as '90s', '15m', '24h', '7d'")
+    return timedelta(seconds=int(match[1]) * _UNIT_S[match[2]])
+
+
+def _matching(value: str, pattern: re.Pattern[str], where: str) -> str:
+    if pattern.fullmatch(value) is None:
+        raise SourceInvalid(f"{where} = {value!r} must be lower-case letters, digits and hyphens, at most 64")
+    return value
+
+
+def _one_of(value: str, known: tuple[str, ...], where: str) -> str:
+    if value not in known:
+        raise SourceInvalid(f"{where} = {value!r} is none of: {', '.join(known)}")
+    return value
+
+
+def _positive(value: float, where: str) -> float:
+    if not 0 < value < float("inf"):
+        raise SourceInvalid(f"{where}: {value!r} must be above 0")
+    return float(value)
+
+
+def _url(value: str, where: str) -> str:
+    try:
+        parts = urlsplit(value)
+        good = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0)
+    except ValueError:
+        good = False
+    if not good or parts.username or parts.password:
+        raise SourceInvalid(f"{where} must be an http(s) URL without user name and password")
+    return value.rstrip("/")
+
+
+def _env_name(value: str | None, where: str) -> str | None:
+    # Perhaps a secret was pasted here instead of a variable's name: the message must not repeat it.
+    if value is not None and _ENV_NAME.fullmatch(value) is None:
+        raise SourceInvalid(f"{where} must be the name of an environment variable, never the secret itself")
+    return value
