@@ -15,19 +15,20 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from lineage.canonical import item_sha256
+from lineage.ids import uuid7
 from psycopg.types.json import Jsonb
 
+from db.pools import Connection
 from db.queries import sql
 from ingest.adapters import adapter_for
 from ingest.errors import RecordRejected
 from ingest.merge import merge
 from ingest.model import JSON, Adapter, CollectionMapping, Contribution, Cursor, Record, Source
 from ingest.normalise import MAPPING_VERSION
-from ingest.store import Connection, item_range, lock_items, write_items
+from ingest.store import item_range, lock_items, write_items
 from lineage import log as lineage_log
-from lineage.canonical import item_sha256
 from lineage.events import Event, Kind
-from lineage.ids import uuid7
 
 log = logging.getLogger(__name__)
 
@@ -217,7 +218,9 @@ async def _store_fresh(conn: Connection, harvested: Harvested, fresh: Sequence[A
         rows[row["item_id"]].append(row)
     merged = [_merged(harvested, by_item[item], rows[item], before.get(item)) for item in ids]
     changed = [one for one in merged if not one.is_written]
-    await write_items(conn, collection, [one.item for one in changed], {one.item["id"]: one.stored_at for one in changed})
+    await write_items(
+        conn, collection, [one.item for one in changed], {one.item["id"]: one.stored_at for one in changed}
+    )
     await _put_harvested_items(conn, collection, changed)
     await _put_holdings(conn, harvested, fresh)
     await lineage_log.append(conn, *(_event(harvested, one, one.kind) for one in merged if one.kind is not None))
@@ -234,7 +237,7 @@ def _merged(harvested: Harvested, fresh: Sequence[Accepted], rows: Sequence[Any]
     for row in rows:
         if row["source_id"] != source.id or row["record_id"] not in replaced:
             held.extend(_renormalised(harvested, row))
-    item = merge([(one.source, one.contribution) for one in _latest_of_each_source(held)])
+    item = without_nulls(merge([(one.source, one.contribution) for one in _latest_of_each_source(held)]))
     sha256 = item_sha256(item)
     is_written = before is not None and bytes(before["item_sha256"]).hex() == sha256
     kind: Kind | None = None
@@ -246,6 +249,15 @@ def _merged(harvested: Harvested, fresh: Sequence[Accepted], rows: Sequence[Any]
         kind = Kind.UPDATE
     newest = max(fresh, key=lambda one: (one.contribution.published or _MIN_TIME, one.record_id))
     return _Merged(item, sha256, newest, kind, before["datetime"] if before else None, is_written)
+
+
+def without_nulls(value: Any) -> Any:
+    """The same JSON without members that are null: pgstac drops them when it reads, and the hash must fit what is read."""
+    if isinstance(value, dict):
+        return {key: without_nulls(member) for key, member in value.items() if member is not None}
+    if isinstance(value, list):
+        return [without_nulls(element) for element in value]
+    return value
 
 
 def _renormalised(harvested: Harvested, row: Any) -> list[_Held]:

@@ -15,16 +15,13 @@ from itertools import groupby
 
 import orjson
 import psycopg
-from psycopg import AsyncConnection
-from psycopg.rows import DictRow
 from pypgstac.hydration import dehydrate
 
+from db.pools import Connection
 from db.queries import sql
 from ingest.model import JSON
 from lineage import log as lineage_log
 from lineage.events import Event
-
-Connection = AsyncConnection[DictRow]
 
 #: Raised by PostgreSQL when partitions are made while others write; the whole transaction may simply be run again.
 RETRYABLE = (
@@ -101,6 +98,8 @@ async def write_items(
         CollectionUnknown: pgstac has no such collection.
         NotStored: an item is not there afterwards.
     """
+    if not items:
+        return
     base = await _base_of(conn, collection)
     rows = sorted((_row(item, base) for item in items), key=lambda row: (row.start, row.id))
     await _make_partitions(conn, collection, base, rows)

@@ -43,7 +43,8 @@ returning id;
 -- name: upsert_collection
 -- Leaves the extent alone, which grows with the items; true when something was written.
 insert into pgstac.collections (content, partition_trunc) values ($1, $2)
-on conflict (id) do update set content = excluded.content
+on conflict (id) do update
+set content = excluded.content || jsonb_build_object('extent', pgstac.collections.content -> 'extent')
 where (pgstac.collections.content - 'extent') is distinct from (excluded.content - 'extent')
 returning id;
 

@@ -20,16 +20,21 @@ class Harvestable(Adapter, Protocol):
 
 
 def adapter_for(
-    source: Source, mapping: CollectionMapping, query: Query | None = None, page_size: int = 500
+    source: Source,
+    mapping: CollectionMapping,
+    query: Query | None = None,
+    page_size: int = 500,
+    *,
+    with_total: bool = True,
 ) -> Harvestable:
-    """Return the adapter that speaks the source's protocol.
+    """Return the adapter that speaks the source's protocol; `with_total` may cost a request for the number of records.
 
     Raises:
         SourceInvalid: nobody here speaks it.
     """
     match source.protocol:
         case "odata":
-            return OData(source, mapping, query, page_size)
+            return OData(source, mapping, query, page_size, with_total=with_total)
         case "stac":
             return Stac(source, mapping, query, page_size)
         case protocol:

@@ -68,12 +68,14 @@ class OData:
         query: Query | None = None,
         page_size: int = 500,
         *,
+        with_total: bool = True,
         max_skip: int = MAX_SKIP,
     ) -> None:
         self._source = source
         self._mapping = mapping
         self._query = query or Query()
         self._top = min(page_size, int(mapping.upstream.get("limit", MAX_TOP)), MAX_TOP)
+        self._with_total = with_total
         self._max_skip = max_skip
 
     def item(self, record: Record) -> Contribution:
@@ -90,7 +92,7 @@ class OData:
         position = _Position()
         total: int | None = None
         if cursor is None:
-            total = await self._count(http)
+            total = await self._count(http) if self._with_total else None
         else:
             position = _Position(cursor["published"], frozenset(cursor["seen"]))
         while True:

@@ -1,0 +1,44 @@
+"""The federated collections: STAC Collection documents as JSON files beside this module, put into pgstac at start."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+
+from psycopg.types.json import Jsonb
+
+from db.pools import Pool
+from db.queries import sql
+from ingest.model import JSON
+
+FOLDER = Path(__file__).parent / "collections"
+#: Collections whose items come by the million are partitioned by month.
+_TRUNC = {"uploads": None}
+
+
+@cache
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+def collections() -> dict[str, JSON]:
+    """Every federated collection's document by id; the file's name is the id."""
+    found = {path.stem: json.loads(_text(path)) for path in sorted(FOLDER.glob("*.json"))}
+    for name, document in found.items():
+        if document["id"] != name:
+            raise ValueError(f"{name}.json holds the collection {document['id']!r}")
+    return found
+
+
+async def ensure_collections(pool: Pool) -> list[str]:
+    """Put every collection into pgstac; return the ids of those that were new or changed."""
+    written = []
+    async with pool.connection() as conn, conn.transaction():
+        await conn.execute(sql("harvest.lock_items"), ("collections",))
+        for name, document in collections().items():
+            trunc = _TRUNC.get(name, "month")
+            cursor = await conn.execute(sql("harvest.upsert_collection"), (Jsonb(document), trunc))
+            if await cursor.fetchone() is not None:
+                written.append(name)
+    return written
