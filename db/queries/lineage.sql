@@ -1,0 +1,115 @@
+-- name: append
+-- In the caller's transaction, together with the change that the events describe.
+insert into lineage.event_outbox (id, kind, name, source, collection, item_id, actor_id, claimed_at, body)
+select * from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::timestamptz[], $9::text[]);
+
+-- name: try_sequencer_lock
+-- One sequencer at a time, of all processes on all hosts; to the transaction's end.
+select pg_try_advisory_xact_lock(hashtext('lineage.sequencer')) as locked;
+
+-- name: take_outbox
+-- Oldest first; what another transaction has not committed yet comes with a later batch.
+delete from lineage.event_outbox
+where position in (select position from lineage.event_outbox order by position limit $1)
+returning position, id, kind, name, source, collection, item_id, actor_id, claimed_at, body;
+
+-- name: insert_events
+-- Numbers are given by the sequencer; a number taken twice is a primary-key violation and stops it.
+insert into lineage.event (seq, id, kind, name, source, collection, item_id, actor_id, claimed_at, recorded_at, body, body_hash, leaf, sig, key_id)
+select * from unnest($1::bigint[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
+    $9::timestamptz[], $10::timestamptz[], $11::text[], $12::bytea[], $13::bytea[], $14::bytea[], $15::text[]);
+
+-- name: insert_hashes
+-- Where a file's hash leads to the events that name it.
+insert into lineage.event_hash (digest, alg, seq)
+select * from unnest($1::bytea[], $2::text[], $3::bigint[]) on conflict do nothing;
+
+-- name: newest_checkpoint
+-- Head of the log.
+select size, root, note, created_at from lineage.checkpoint order by size desc limit 1;
+
+-- name: last_recorded
+-- The database's clock must not go back within the log.
+select clock_timestamp() as now, (select max(recorded_at) from lineage.event where seq = (select max(seq) from lineage.event)) as last;
+
+-- name: widest_tiles
+-- The newest state of these tiles: coordinates as two arrays.
+select distinct on (t.level, t.idx) t.level, t.idx, t.data
+from unnest($1::int[], $2::bigint[]) as wanted (level, idx)
+join lineage.log_tile as t using (level, idx)
+order by t.level, t.idx, t.width desc;
+
+-- name: insert_tile
+-- Written once: the same tile with other bytes is a conflict and an alarm.
+insert into lineage.log_tile (level, idx, width, data) values ($1, $2, $3, $4);
+
+-- name: drop_partial_tiles
+-- A full tile makes its partial ones needless (tlog-tiles allows that).
+delete from lineage.log_tile where level = $1 and idx = $2 and width < 256;
+
+-- name: insert_checkpoint
+-- One a batch.
+insert into lineage.checkpoint (size, root, note) values ($1, $2, $3);
+
+-- name: signing_keys
+-- All keys that ever signed.
+select key_id, vkey, purpose, from_size, to_size, certificate from lineage.signing_key order by purpose, from_size;
+
+-- name: insert_signing_key
+-- At the start of the log; rotation comes with KEY events.
+insert into lineage.signing_key (key_id, vkey, purpose, from_size, certificate) values ($1, $2, $3, $4, $5);
+
+-- name: insert_trace_signature
+-- Signed once.
+insert into lineage.trace_signature (event_id, message, signature, certificate) values ($1, $2, $3, $4);
+
+-- name: event_by_id
+-- With the façade's signature where there is one.
+select e.*, t.message, t.signature, t.certificate
+from lineage.event as e left join lineage.trace_signature as t on t.event_id = e.id
+where e.id = $1;
+
+-- name: pending_event
+-- True while the event waits for its number.
+select true as pending from lineage.event_outbox where id = $1;
+
+-- name: events_of_item
+-- Oldest first, then those that wait.
+select seq, id, kind, name, source, actor_id, claimed_at, recorded_at, body, false as pending
+from lineage.event where collection = $1 and item_id = $2
+union all
+select null, id, kind, name, source, actor_id, claimed_at, null, body, true
+from lineage.event_outbox where collection = $1 and item_id = $2
+order by seq nulls last, claimed_at;
+
+-- name: events_from
+-- The change feed: by number.
+select seq, id, kind, name, source, collection, item_id, actor_id, claimed_at, recorded_at, body, false as pending
+from lineage.event where seq >= $1 order by seq limit $2;
+
+-- name: leaves_from
+-- For the audit, in portions.
+select seq, id, kind, name, actor_id, claimed_at, body, body_hash, leaf, sig, key_id from lineage.event where seq >= $1 order by seq limit $2;
+
+-- name: checkpoints
+-- For the audit.
+select size, root, note from lineage.checkpoint order by size;
+
+-- name: all_tiles
+-- For the audit.
+select level, idx, width, data from lineage.log_tile order by level, idx, width;
+
+-- name: traces_by_name
+-- Names are asked for with or without the suffix of the delivered file.
+select e.*, t.message, t.signature, t.certificate
+from lineage.event as e left join lineage.trace_signature as t on t.event_id = e.id
+where e.name = any($1::text[]) and e.kind = any($2::text[]) and e.seq > $3
+order by e.seq limit $4;
+
+-- name: traces_by_hash
+-- Any hash that an event names, of the product or of a content.
+select e.*, t.message, t.signature, t.certificate
+from lineage.event_hash as h join lineage.event as e on e.seq = h.seq
+left join lineage.trace_signature as t on t.event_id = e.id
+where h.digest = $1 and e.kind = any($2::text[]) and e.seq > $3
+order by e.seq limit $4;

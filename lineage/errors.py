@@ -1,0 +1,28 @@
+"""What can go wrong with the log.
+
+LineageError
+├── EventInvalid     the caller's event cannot be logged; correct it
+├── LogConflict      the log and what we are about to write disagree; stop and call a person
+├── KeyMismatch      this machine's key is not the log's; give it the right key
+└── ProofPending     the event is not sequenced yet; ask again in a moment
+"""
+
+
+class LineageError(Exception):
+    """Base of all errors of this package."""
+
+
+class EventInvalid(LineageError):
+    """The event has no canonical form, or its leaf is too large."""
+
+
+class LogConflict(LineageError):
+    """Tiles, checkpoint or numbers disagree with what is stored. Nothing was written."""
+
+
+class KeyMismatch(LineageError):
+    """The log in this database is signed by another key."""
+
+
+class ProofPending(LineageError):
+    """No proof yet: the event waits for the sequencer."""

@@ -1,0 +1,27 @@
+"""The hashes that an event's body names: `hashes: [{alg, digest, path?}]`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def hashes_of(body: dict[str, Any]) -> list[tuple[str, bytes]]:
+    """Return (algorithm, digest) of every well-formed entry; malformed ones are left out, never an error."""
+    found = []
+    for entry in body.get("hashes") or []:
+        try:
+            found.append((str(entry["alg"]).upper(), bytes.fromhex(str(entry["digest"]))))
+        except (KeyError, TypeError, ValueError):
+            continue
+    return found
+
+
+def product_hash(body: dict[str, Any]) -> tuple[str, str]:
+    """(algorithm, digest in hex) of the whole product: BLAKE3 before SHA256 before SHA3 before any; ("", "") when none is known."""
+    order = ("BLAKE3", "SHA256", "SHA3-256")
+    whole = [entry for entry in body.get("hashes") or [] if isinstance(entry, dict) and not entry.get("path")]
+    named = {str(entry.get("alg", "")).upper(): str(entry.get("digest", "")).lower() for entry in whole}
+    for algorithm in (*order, *sorted(named)):
+        if named.get(algorithm):
+            return algorithm, named[algorithm]
+    return "", ""

@@ -1,0 +1,121 @@
+"""Keys of this installation, made at first use, each in a file that only its owner may read.
+
+`event` signs own events, `log` signs checkpoints (both Ed25519), `facade` signs traces of own uploads in the shape of the
+Copernicus service: RSA-3072 with a certificate signed by SHA256-RSA, the only form that all its known clients accept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+
+from lineage.errors import KeyMismatch
+from lineage.note import vkey
+from lineage.settings import LineageSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Signer:
+    """Everything that signs, and the log's name."""
+
+    origin: str
+    event_key: Ed25519PrivateKey
+    log_key: Ed25519PrivateKey
+    facade_key: rsa.RSAPrivateKey
+    facade_certificate: x509.Certificate
+
+    @property
+    def event_vkey(self) -> str:
+        """Verifier key of own events; its name is the log's with `/event` behind."""
+        return vkey(f"{self.origin}/event", self.event_key)
+
+    @property
+    def log_vkey(self) -> str:
+        """Verifier key of checkpoints."""
+        return vkey(self.origin, self.log_key)
+
+
+def load_signer(settings: LineageSettings) -> Signer:
+    """Read the keys, making those that are missing; safe when several processes do so at once.
+
+    Raises:
+        KeyMismatch: a key file holds another kind of key.
+    """
+    folder = settings.keys_dir
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    facade = _load_rsa(folder / "facade.pem")
+    return Signer(
+        settings.log_origin,
+        _load_ed25519(folder / "event.pem"),
+        _load_ed25519(folder / "log.pem"),
+        facade,
+        _load_certificate(folder / "facade.crt", facade, settings.log_origin),
+    )
+
+
+def _load_ed25519(path: Path) -> Ed25519PrivateKey:
+    pem = _read_or_make(path, lambda: _pem(Ed25519PrivateKey.generate()))
+    key = load_pem_private_key(pem, password=None)
+    if not isinstance(key, Ed25519PrivateKey):
+        raise KeyMismatch(f"{path} holds no Ed25519 key")
+    return key
+
+
+def _load_rsa(path: Path) -> rsa.RSAPrivateKey:
+    pem = _read_or_make(path, lambda: _pem(rsa.generate_private_key(public_exponent=65537, key_size=3072)))
+    key = load_pem_private_key(pem, password=None)
+    if not isinstance(key, rsa.RSAPrivateKey):
+        raise KeyMismatch(f"{path} holds no RSA key")
+    return key
+
+
+def _load_certificate(path: Path, key: rsa.RSAPrivateKey, origin: str) -> x509.Certificate:
+    pem = _read_or_make(path, lambda: _self_signed(key, origin).public_bytes(Encoding.PEM))
+    certificate = x509.load_pem_x509_certificate(pem)
+    if certificate.public_key() != key.public_key():
+        raise KeyMismatch(f"{path} is not the certificate of facade.pem")
+    return certificate
+
+
+def _self_signed(key: rsa.RSAPrivateKey, origin: str) -> x509.Certificate:
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, origin[:64])])
+    now = datetime.now(UTC)
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    builder = builder.serial_number(x509.random_serial_number())
+    builder = builder.not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=3650))
+    return builder.sign(key, hashes.SHA256())
+
+
+def _pem(key: Ed25519PrivateKey | rsa.RSAPrivateKey) -> bytes:
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+def _read_or_make(path: Path, make: Callable[[], bytes]) -> bytes:
+    """Read a file; when it is missing, write it whole under another name and link it, so that the first writer wins."""
+    with contextlib.suppress(FileNotFoundError):
+        return path.read_bytes()
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(make())
+        file.flush()
+        os.fsync(file.fileno())
+    with contextlib.suppress(FileExistsError):
+        os.link(temporary, path)
+    temporary.unlink()
+    return path.read_bytes()
