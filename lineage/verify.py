@@ -254,6 +254,7 @@ def verify(data: bytes, pinned: str | None = None) -> Verdict:
 
 
 def claims_of(leaf: bytes) -> dict[str, Any]:
+    """What a leaf says, parsed strictly; raises Unreadable."""
     try:
         claims = json.loads(leaf.decode("utf-8"), object_pairs_hook=_refuse_doubles)
     except (UnicodeDecodeError, ValueError, RecursionError):

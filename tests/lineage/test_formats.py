@@ -1,0 +1,88 @@
+"""Canonical JSON, multihash, notes, ids."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from uuid import RFC_4122
+
+import aics_tlog
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lineage import multihash, verify
+from lineage.canonical import NotCanonical, canonical, item_sha256
+from lineage.ids import uuid7
+from lineage.note import checkpoint_text, sign_note
+from tests.lineage.samples import signer
+from tests.shared import shared_path
+
+
+def test_published_canonical_json() -> None:
+    pairs = sorted(shared_path("lineage", "jcs", "input").glob("*.json"))
+    assert len(pairs) == 6
+    for path in pairs:
+        expected = shared_path("lineage", "jcs", "output", path.name).read_bytes()
+        assert canonical(json.loads(path.read_text(encoding="utf-8"))) == expected.rstrip(b"\n")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 2**60, "\ud800", {"a": {1: 2}}, object()])
+def test_what_has_no_canonical_form_is_refused(value: object) -> None:
+    with pytest.raises(NotCanonical):
+        canonical(value)
+
+
+def test_links_do_not_change_an_items_hash() -> None:
+    item = {"id": "a", "properties": {"n": 1}}
+    assert item_sha256(item) == item_sha256({**item, "links": [{"rel": "self"}]})
+    assert item_sha256(item) != item_sha256({**item, "properties": {"n": 2}})
+
+
+@given(st.sampled_from(sorted(multihash.CODES)), st.binary(min_size=32, max_size=32))
+def test_multihash_round_trip(algorithm: str, data: bytes) -> None:
+    digest = data[: multihash.CODES[algorithm][1]].hex()
+    assert multihash.decode(multihash.encode(algorithm, digest)) == (algorithm, digest)
+
+
+@pytest.mark.parametrize("text", ["", "12", "d50120" + "00" * 32, "1220" + "00" * 31, "zz"])
+def test_bad_multihash_is_refused(text: str) -> None:
+    with pytest.raises(ValueError):
+        multihash.decode(text)
+
+
+def test_known_multihash() -> None:
+    assert multihash.encode("SHA256", hashlib.sha256(b"").hexdigest()) == "1220" + hashlib.sha256(b"").hexdigest()
+
+
+def test_uuid7_is_version_7_and_sorts_by_time() -> None:
+    first, second = uuid7(), uuid7()
+    assert first.version == 7
+    assert first.variant == RFC_4122
+    assert first.int >> 80 <= second.int >> 80
+
+
+def test_published_note_verifies_and_a_changed_one_does_not() -> None:
+    key = verify.parse_vkey(shared_path("lineage", "tlog", "signed-note-example.vkey").read_text().strip())
+    note = shared_path("lineage", "tlog", "signed-note-example.txt").read_text(encoding="utf-8")
+    text, _, tail = note.rpartition("\n\n")
+    blob = verify.decode64(tail.split(" ")[2].strip(), "signature")
+    assert blob[:4] == key.short
+    assert key.holds(blob[4:], (text + "\n").encode())
+    assert not key.holds(blob[4:], (text + "x\n").encode())
+
+
+def test_our_notes_are_read_by_another_implementation(tmp_path: Path) -> None:
+    keys = signer(tmp_path)
+    note = sign_note(checkpoint_text(keys.origin, 7, hashlib.sha256(b"root").digest()), keys.origin, keys.log_key)
+    parsed = aics_tlog.parse_note(note)
+    assert aics_tlog.verify_note(parsed, [aics_tlog.parse_vkey(keys.log_vkey)])
+    assert aics_tlog.parse_checkpoint(parsed.text).size == 7
+    assert verify.checkpoint_verdict(verify.parse_checkpoint(note), verify.parse_vkey(keys.log_vkey)) == "ok"
+
+
+def test_keys_are_made_once_and_private(tmp_path: Path) -> None:
+    assert signer(tmp_path).log_vkey == signer(tmp_path).log_vkey
+    for path in (tmp_path / "keys").iterdir():
+        assert path.stat().st_mode & 0o077 == 0, path
