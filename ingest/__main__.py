@@ -19,9 +19,6 @@ from typing import Annotated, Any, NoReturn, cast
 
 import psycopg
 import typer
-from lineage.sequencer import sequence
-from lineage.settings import LineageSettings
-from lineage.signer import Signer
 from psycopg_pool import PoolTimeout
 from pydantic import ValidationError
 
@@ -41,6 +38,10 @@ from ingest.progress import shown, summary
 from ingest.settings import IngestSettings
 from ingest.source_files import find_mapping, find_source, load_sources
 from ingest.worker import defer_harvest, run_worker
+from lineage.errors import LineageError
+from lineage.keys import load_signer
+from lineage.sequencer import sequence
+from lineage.settings import LineageSettings
 
 app = typer.Typer(
     help="Harvest upstream catalogues.", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
@@ -72,7 +73,7 @@ def _guarded() -> Iterator[None]:
         _fail("\n".join(f"setting {'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()))
     except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
         _fail("the database lacks our tables: run `python -m db migrate`")
-    except (DbError, IngestError) as error:
+    except (DbError, IngestError, LineageError) as error:
         _fail(str(error))
     except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout) as error:
         _fail(f"the database went away ({type(error).__name__}); the same command goes on where this one stopped")
@@ -329,7 +330,7 @@ def _result(progress: Progress, status: str, **more: Any) -> dict[str, Any]:
 
 async def _sequence(pool: Pool) -> None:
     """Give the new events their numbers now, without a worker; one that runs does it anyway."""
-    await sequence(pool, Signer.load(LineageSettings()))
+    await sequence(pool, load_signer(LineageSettings()))
 
 
 @quarantine.command(name="list")

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -200,7 +200,7 @@ async def _work(order: Order, tools: Tools, run_id: int) -> Progress:
     return replace(progress, seconds=time.monotonic() - begun)
 
 
-async def _pages(adapter: Harvestable, http: httpx.AsyncClient, cursor: Cursor | None) -> AsyncIterator[Page]:
+async def _pages(adapter: Harvestable, http: httpx.AsyncClient, cursor: Cursor | None) -> AsyncGenerator[Page]:
     async for page in adapter.pages(http, cursor):
         yield page
 

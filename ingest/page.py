@@ -15,8 +15,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from lineage.canonical import item_sha256
-from lineage.ids import uuid7
 from psycopg.types.json import Jsonb
 
 from db.pools import Connection
@@ -28,7 +26,10 @@ from ingest.model import JSON, Adapter, CollectionMapping, Contribution, Cursor,
 from ingest.normalise import MAPPING_VERSION
 from ingest.store import item_range, lock_items, write_items
 from lineage import log as lineage_log
+from lineage import multihash
+from lineage.canonical import item_sha256
 from lineage.events import Event, Kind
+from lineage.ids import uuid7
 
 log = logging.getLogger(__name__)
 
@@ -345,38 +346,18 @@ def _event(harvested: Harvested, merged: _Merged, kind: Kind) -> Event:
     )
 
 
-#: Multihash codes of upstream checksums (multiformats table): prefix in hexadecimal -> name. Length byte follows.
-_MULTIHASH = {"d501": "MD5", "1e": "BLAKE3", "12": "SHA2-256", "16": "SHA3-256"}
-
-
 def _product_facts(item: JSON) -> JSON:
-    """Size in bytes and hashes of the whole product, where the source says them (asset "product")."""
+    """Size in bytes and hash of the whole product, where the source says them (asset "product")."""
     asset = item.get("assets", {}).get("product", {})
     facts: JSON = {}
     size = asset.get("file:size")
     if isinstance(size, int) and 0 < size < 2**53:
         facts["size"] = size
-    hashes = [parsed for text in _checksums(asset) if (parsed := parse_multihash(text))]
-    if hashes:
-        facts["hashes"] = hashes
-    return facts
-
-
-def _checksums(asset: JSON) -> list[str]:
-    return [text for text in (asset.get("file:checksum"),) if isinstance(text, str)]
-
-
-def parse_multihash(text: str) -> JSON | None:
-    """Read a hexadecimal multihash as {"alg", "digest"}; None when its code is unknown or its length is wrong.
-
-    Some CDSE assets carry an MD5 code with 32 bytes (PROTOCOLS.md 1.5): such a hash says nothing and is left out.
-    """
-    for prefix, name in _MULTIHASH.items():
-        if text.startswith(prefix):
-            length, digest = text[len(prefix) : len(prefix) + 2], text[len(prefix) + 2 :]
-            if length and len(digest) == 2 * int(length, 16):
-                return {"alg": name, "digest": digest}
-    return None
+    try:
+        alg, digest = multihash.decode(str(asset.get("file:checksum", "")))
+    except ValueError:  # none, or one that says nothing: an MD5 code with 32 bytes occurs upstream
+        return facts
+    return facts | {"hashes": [{"alg": alg, "digest": digest}]}
 
 
 def _plain(text: str) -> str:

@@ -15,9 +15,6 @@ from typing import Any
 
 import procrastinate
 import psycopg
-from lineage.sequencer import sequence
-from lineage.settings import LineageSettings
-from lineage.signer import Signer
 from procrastinate import exceptions, jobs
 from procrastinate.job_context import JobContext
 from procrastinate.retry import BaseRetryStrategy, RetryDecision
@@ -34,7 +31,9 @@ from ingest.harvest import HarvestBusy, Order, Tools, harvest, interrupt_silent_
 from ingest.model import Source
 from ingest.settings import IngestSettings
 from ingest.source_files import find_mapping, find_source, load_sources
-from ingest.uploads import service as uploads
+from lineage.keys import load_signer
+from lineage.sequencer import sequence
+from lineage.settings import LineageSettings
 
 log = logging.getLogger(__name__)
 
@@ -114,6 +113,8 @@ def create_worker_app(settings: IngestSettings, database: DatabaseSettings) -> p
 
     @app.task(name=PROCESS_UPLOAD, queue=QUEUE, pass_context=True, retry=_Again())
     async def process_upload_task(context: JobContext, upload_id: str) -> None:
+        from ingest.uploads import service as uploads  # loads GDAL, which most commands of ours do not need
+
         parts: _Parts = context.additional_context["parts"]
         await uploads.process(parts.pool, settings, upload_id)
 
@@ -157,7 +158,7 @@ async def _work_while_connected(
 ) -> None:
     database = resolve(database)  # the private cluster may have come back on another port
     app = create_worker_app(settings, database)
-    signer = Signer.load(LineageSettings())
+    signer = load_signer(LineageSettings())
     async with open_pool(database) as pool, app.open_async():
         parts = _Parts(settings, pool, sources)
         async with asyncio.TaskGroup() as group:

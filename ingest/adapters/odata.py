@@ -163,7 +163,7 @@ class OData:
 
     async def _fetch(self, http: httpx.AsyncClient, parameters: list[tuple[str, str]]) -> JSON:
         url = f"{self._source.url}/Products"
-        answer = await fetch_object(http, self._source.id, "GET", url, params=httpx.QueryParams(parameters))
+        answer = await fetch_object(http, self._source.id, "GET", url, params=parameters)
         if not isinstance(answer.get("value"), list):
             raise UpstreamChanged(f"{self._source.id}: the answer has no list 'value'")
         return answer

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import random
-import re
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from urllib.parse import parse_qs
 
 import httpx
 import pytest
@@ -18,60 +15,19 @@ from ingest.adapters.odata import OData
 from ingest.errors import UpstreamChanged
 from ingest.http import Patience, open_client
 from ingest.model import CollectionMapping, Cursor, Page, Query, Source
+from tests.ingest.odata_server import ODataServer, product
 
 SOURCE = Source("example", "", "odata", "https://example.org/odata/v1", requests_per_second=1e6)
 MAPPING = CollectionMapping("sentinel-2-l2a", {"collection": "SENTINEL-2", "product_type": "S2MSI2A"})
-START = datetime(2026, 1, 1, tzinfo=UTC)
-_BOUND = re.compile(r"(PublicationDate|ContentDate/Start) (ge|lt) (\S+?)(?: and |$)")
-
-
-def product(number: int, published_s: float, content_s: float = 0.0, digits: int = 6) -> dict[str, Any]:
-    def text(seconds: float) -> str:
-        stamp = (START + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%S.%f")
-        return f"{stamp[: 20 + digits]}Z"
-
-    return {"Id": f"id-{number:06d}", "PublicationDate": text(published_s), "ContentDate": {"Start": text(content_s)}}
-
-
-class Server:
-    """Products in memory; `$skip` capped, `$top` capped, ordered by the asked field and then by Id."""
-
-    def __init__(self, products: list[dict[str, Any]], *, max_skip: int = 10_000) -> None:
-        self.products = products
-        self.max_skip = max_skip
-        self.queries: list[dict[str, list[str]]] = []
-        self.before_answer: Callable[[int], None] = lambda number: None
-
-    def __call__(self, request: httpx.Request) -> httpx.Response:
-        query = parse_qs(request.url.query.decode())
-        self.queries.append(query)
-        self.before_answer(len(self.queries))
-        top, skip = int(query["$top"][0]), int(query.get("$skip", ["0"])[0])
-        if skip > self.max_skip or top > 1000:
-            return httpx.Response(422, json={"detail": [{"loc": ["query", "$skip"]}]})
-        field = query.get("$orderby", ["PublicationDate asc"])[0].split()[0]
-        rows = [row for row in self.products if self._matches(row, query["$filter"][0])]
-        rows.sort(key=lambda row: (_field(row, field), row["Id"]))
-        answer: dict[str, Any] = {"value": rows[skip : skip + top], "@odata.nextLink": "https://example.org/wrong"}
-        if "$count" in query:
-            answer["@odata.count"] = len(rows)
-        return httpx.Response(200, json=answer)
-
-    def _matches(self, row: dict[str, Any], text: str) -> bool:
-        for field, op, bound in _BOUND.findall(text):
-            if op == "ge" and not _field(row, field) >= datetime.fromisoformat(bound):
-                return False
-            if op == "lt" and not _field(row, field) < datetime.fromisoformat(bound):
-                return False
-        return True
-
-
-def _field(row: dict[str, Any], field: str) -> datetime:
-    return datetime.fromisoformat(row["ContentDate"]["Start"] if "/" in field else row["PublicationDate"])
 
 
 async def read(
-    server: Server, cursor: Cursor | None = None, *, query: Query | None = None, stop_after: int = 10**9, **options: Any
+    server: ODataServer,
+    cursor: Cursor | None = None,
+    *,
+    query: Query | None = None,
+    stop_after: int = 10**9,
+    **options: Any,
 ) -> list[Page]:
     adapter = OData(SOURCE, MAPPING, query, **{"page_size": 10} | options)
     pages = []
@@ -88,14 +44,14 @@ def ids(pages: list[Page]) -> list[str]:
 
 
 async def test_every_product_once_in_order_of_publication() -> None:
-    server = Server([product(n, published_s=n) for n in random.Random(1).sample(range(95), 95)])
+    server = ODataServer([product(n, published_s=n) for n in random.Random(1).sample(range(95), 95)])
     pages = await read(server)
     assert ids(pages) == [f"id-{n:06d}" for n in range(95)]
     assert pages[0].total == 95
 
 
 async def test_the_request_is_as_the_manual_says() -> None:
-    server = Server([product(1, 1)])
+    server = ODataServer([product(1, 1)])
     query = Query(datetime(2025, 1, 1, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC), (170.0, -10.0, -170.0, 10.0))
     await read(server, query=query)
     asked = server.queries[-1]
@@ -112,32 +68,32 @@ async def test_the_request_is_as_the_manual_says() -> None:
 
 
 async def test_a_page_that_is_exactly_full_is_not_the_end_and_not_doubled() -> None:
-    assert len(ids(await read(Server([product(n, n) for n in range(20)])))) == 20
+    assert len(ids(await read(ODataServer([product(n, n) for n in range(20)])))) == 20
 
 
 async def test_an_empty_collection_ends_at_once() -> None:
-    assert await read(Server([])) == []
+    assert await read(ODataServer([])) == []
 
 
 @pytest.mark.parametrize("digits", [3, 6])
 async def test_many_products_of_one_instant_are_each_seen_once(digits: int) -> None:
     """Fractions that the server cuts when it writes them make different times look equal."""
     times = [0.0001 * n for n in range(35)] + [5.0] * 47 + [6.0]
-    server = Server([product(n, seconds, digits=digits) for n, seconds in enumerate(times)])
+    server = ODataServer([product(n, seconds, digits=digits) for n, seconds in enumerate(times)])
     found = ids(await read(server))
     assert sorted(found) == sorted({row["Id"] for row in server.products})
 
 
 async def test_more_products_of_one_instant_than_skip_reaches_are_split_by_content_date() -> None:
     crowd = [product(n, published_s=5, content_s=n // 4) for n in range(90)]
-    server = Server([*crowd, *(product(1000 + n, published_s=n) for n in range(12))], max_skip=30)
+    server = ODataServer([*crowd, *(product(1000 + n, published_s=n) for n in range(12))], max_skip=30)
     found = ids(await read(server, max_skip=30))
     assert set(found) == {row["Id"] for row in server.products}
     assert len([one for one in found if one >= "id-001000"]) == 12
 
 
 async def test_products_that_no_filter_tells_apart_fail_loud() -> None:
-    server = Server([product(n, published_s=5, content_s=7) for n in range(90)], max_skip=30)
+    server = ODataServer([product(n, published_s=5, content_s=7) for n in range(90)], max_skip=30)
     with pytest.raises(UpstreamChanged, match="cannot be told apart"):
         await read(server, max_skip=30)
 
@@ -151,7 +107,7 @@ async def test_products_that_no_filter_tells_apart_fail_loud() -> None:
 async def test_a_run_that_stops_anywhere_resumes_without_loss_or_repeat(
     times: list[int], page_size: int, stop_after: int
 ) -> None:
-    server = Server([product(n, seconds) for n, seconds in enumerate(times)])
+    server = ODataServer([product(n, seconds) for n, seconds in enumerate(times)])
     found: list[str] = []
     cursor: Cursor | None = None
     for _ in range(200):
@@ -164,7 +120,7 @@ async def test_a_run_that_stops_anywhere_resumes_without_loss_or_repeat(
 
 
 async def test_products_that_appear_or_vanish_behind_us_shift_nothing() -> None:
-    server = Server([product(n, published_s=100 + n) for n in range(60)])
+    server = ODataServer([product(n, published_s=100 + n) for n in range(60)])
 
     def change(number: int) -> None:
         if number == 3:  # two late ones far behind, three of those already read deleted
@@ -206,7 +162,7 @@ async def test_an_answer_of_another_shape_stops_the_run(answer: dict[str, Any]) 
 
 async def test_a_server_that_ignores_the_bound_is_noticed() -> None:
     """Without the check this would read the same first page for ever."""
-    server = Server([product(n, n) for n in range(40)])
+    server = ODataServer([product(n, n) for n in range(40)])
     transport = httpx.MockTransport(lambda request: httpx.Response(200, json={"value": server.products[:10]}))
     adapter = OData(SOURCE, MAPPING, page_size=10, with_total=False)
     async with open_client(SOURCE, Patience(attempts=1), transport) as http:
