@@ -179,6 +179,7 @@ def _procrastinate(settings: DatabaseSettings, conn: Conn) -> list[str]:
     with conn.transaction():
         conn.execute(sql("migrate.create_schema"))
         conn.execute(sql("migrate.create_component"))
+        conn.execute(sql("migrate.use_public"))
         if there is None and not _exists(conn, "public.procrastinate_jobs"):
             conn.execute(SchemaManager.get_schema())
         elif there is not None:

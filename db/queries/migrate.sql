@@ -30,6 +30,10 @@ create table if not exists federator.component (
     applied_at timestamptz not null default now()
 );
 
+-- name: use_public
+-- The queue's files name no schema; a user called federator would otherwise get them into the schema of that name.
+set local search_path = public;
+
 -- name: set_component
 -- After the part's schema, in the same transaction.
 insert into federator.component (name, version) values ($1, $2)
