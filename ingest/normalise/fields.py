@@ -1,0 +1,235 @@
+"""Taking fields out of an upstream record one by one, and putting an item together."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import orjson
+
+from ingest.errors import RecordRejected
+from ingest.identity import ProductName, Sentinel1Name, Sentinel2Name, utm_code
+from ingest.model import JSON
+from ingest.sanitise import check_item, parse_time, time_text
+from lineage import multihash
+
+STAC_VERSION = "1.1.0"
+#: From this year on an eviction date means "never" (9999-12-31, 9999-01-01 and 2262-01-01 were seen).
+NEVER_YEAR = "22"
+
+_EXTENSIONS = "https://stac-extensions.github.io"
+#: Prefix of a field -> schema of the extension that defines it.
+PREFIXES = {
+    "eo:": f"{_EXTENSIONS}/eo/v2.0.0/schema.json",
+    "sar:": f"{_EXTENSIONS}/sar/v1.3.0/schema.json",
+    "sat:": f"{_EXTENSIONS}/sat/v1.1.0/schema.json",
+    "view:": f"{_EXTENSIONS}/view/v1.1.0/schema.json",
+    "grid:": f"{_EXTENSIONS}/grid/v1.1.0/schema.json",
+    "proj:": f"{_EXTENSIONS}/projection/v2.0.0/schema.json",
+    "raster:": f"{_EXTENSIONS}/raster/v2.0.0/schema.json",
+    "processing:": f"{_EXTENSIONS}/processing/v1.2.0/schema.json",
+    "product:": f"{_EXTENSIONS}/product/v1.0.0/schema.json",
+    "file:": f"{_EXTENSIONS}/file/v2.1.0/schema.json",
+    "storage:": f"{_EXTENSIONS}/storage/v2.0.0/schema.json",
+    "auth:": f"{_EXTENSIONS}/authentication/v1.1.0/schema.json",
+    "alternate": f"{_EXTENSIONS}/alternate-assets/v1.2.0/schema.json",
+    "order:": f"{_EXTENSIONS}/order/v1.1.0/schema.json",
+    "eopf:": "https://cs-si.github.io/eopf-stac-extension/v1.2.0/schema.json",
+}
+TIMESTAMPS = f"{_EXTENSIONS}/timestamps/v1.1.0/schema.json"
+
+
+class Fields:
+    """A JSON object whose members are taken out; what is left over is reported."""
+
+    def __init__(self, value: Any, where: str) -> None:
+        if not isinstance(value, dict):
+            raise RecordRejected("record-malformed", f"{where or 'the record'} is no object")
+        self._left = dict(value)
+        self._where = where
+
+    def take(self, name: str) -> Any:
+        """The member, None when it is absent or null."""
+        return self._left.pop(name, None)
+
+    def require(self, name: str, kind: type | tuple[type, ...] = object) -> Any:
+        """The member.
+
+        Raises:
+            RecordRejected: "field-missing" or "field-malformed".
+        """
+        value = self._left.pop(name, None)
+        if value is None:
+            raise RecordRejected("field-missing", f"{self._where}{name} is missing")
+        return self._checked(name, value, kind)
+
+    def optional(self, name: str, kind: type | tuple[type, ...] = object) -> Any:
+        """The member or None.
+
+        Raises:
+            RecordRejected: "field-malformed".
+        """
+        value = self._left.pop(name, None)
+        return None if value is None else self._checked(name, value, kind)
+
+    def _checked(self, name: str, value: Any, kind: type | tuple[type, ...]) -> Any:
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind in (int, (int, float))):
+            raise RecordRejected("field-malformed", f"{self._where}{name} is a {type(value).__name__}")
+        return value
+
+    def ignore(self, *names: str) -> None:
+        """Members that we know and do not need."""
+        for name in names:
+            self._left.pop(name, None)
+
+    def names(self) -> list[str]:
+        """Members that are left."""
+        return list(self._left)
+
+    def unread(self) -> list[str]:
+        """Members that nobody took, with their place, for the warnings."""
+        return [f"{self._where}{name}" for name in self._left]
+
+
+def parse_record(raw: bytes) -> Fields:
+    """The record as fields.
+
+    Raises:
+        RecordRejected: "record-malformed".
+    """
+    try:
+        return Fields(orjson.loads(raw), "")
+    except orjson.JSONDecodeError:
+        raise RecordRejected("record-malformed", "the record is no JSON") from None
+
+
+def own_extensions(item: JSON) -> list[str]:
+    """Schemas of the extensions whose fields the item uses, sorted."""
+    found = set()
+    for name in _names(item["properties"], item["assets"], item["links"]):
+        found |= {schema for prefix, schema in PREFIXES.items() if name.startswith(prefix)}
+    if {"published", "expires", "unpublished"} & set(item["properties"]):
+        found.add(TIMESTAMPS)
+    return sorted(found)
+
+
+def _names(*values: Any) -> Iterable[str]:
+    for value in values:
+        if isinstance(value, dict):
+            for name, member in value.items():
+                yield name
+                yield from _names(member)
+        elif isinstance(value, list):
+            yield from _names(*value)
+
+
+def finish(item: JSON) -> JSON:
+    """Declare extensions and look at the item a last time; see `ingest.sanitise.check_item`."""
+    item["stac_extensions"] = own_extensions(item)
+    return check_item(item)
+
+
+def expires(value: Any) -> str | None:
+    """An eviction date, None when it means never or is empty."""
+    if not value or (isinstance(value, str) and value[:2] >= NEVER_YEAR):
+        return None
+    return time_text(parse_time(value))
+
+
+def checksum(algorithm: str, digest: str) -> str | None:
+    """Multihash of an upstream checksum, None when it is no valid digest of a known kind."""
+    try:
+        return multihash.encode(algorithm.upper(), digest)
+    except ValueError:
+        return None
+
+
+def repaired_checksum(value: Any) -> str | None:
+    """An upstream multihash made valid, None when it cannot be.
+
+    The Copernicus STAC catalogue published SHA3-256 digests under MD5's code (d50120 + 64 hex) and MD5 digests under those of
+    SHA3-256 and BLAKE3 (1610, 1e10 + 32 hex); the digest's length tells which it is.
+    """
+    if not isinstance(value, str):
+        return None
+    text = value.lower()
+    try:
+        multihash.decode(text)
+        return text
+    except ValueError:
+        pass
+    if text.startswith("d50120") and len(text) == 70:
+        return checksum("SHA3-256", text[6:])
+    if text[:4] in ("1610", "1e10") and len(text) == 36:
+        return checksum("MD5", text[4:])
+    return None
+
+
+def properties_of_name(name: ProductName) -> JSON:
+    """What a product's name and its mission alone say, exact by definition.
+
+    Sentinel-1: C band at 5.405 GHz, looking right. Sentinel-2: the tile's UTM zone.
+    """
+    found: JSON = {
+        "platform": f"sentinel-{name.platform[1:].lower()}",
+        "constellation": f"sentinel-{name.platform[1]}",
+        "product:type": name.product_type,
+    }
+    if isinstance(name, Sentinel2Name):
+        found |= {
+            "instruments": ["msi"],
+            "processing:level": "L1" if name.level == "L1C" else "L2",
+            "processing:version": name.baseline,
+            "sat:relative_orbit": name.relative_orbit,
+            "grid:code": f"MGRS-{name.tile}",
+            "proj:code": utm_code(name.tile),
+            "gsd": 10,
+        }
+    elif isinstance(name, Sentinel1Name):
+        found |= {
+            "instruments": ["sar"],
+            "processing:level": "L1",
+            "sat:absolute_orbit": name.absolute_orbit,
+            "sar:instrument_mode": name.mode if name.mode in ("IW", "EW") else "SM",
+            "sar:frequency_band": "C",
+            "sar:center_frequency": 5.405,
+            "sar:observation_direction": "right",
+            "sar:polarizations": list(name.polarisations),
+        }
+    return found
+
+
+def _plain_type(product_type: Any) -> str:
+    return str(product_type).removesuffix("-COG").removesuffix("_C")
+
+
+def timeliness(category: str | None) -> JSON:
+    """`product:timeliness*` of a category that says its duration ("NRT-3h", "Fast-24h"); nothing of one that does not.
+
+    The product extension wants the duration with the category.
+    """
+    found = re.search(r"-(\d+)(h|m)$", category or "")
+    if not found:
+        return {}
+    return {"product:timeliness_category": category, "product:timeliness": f"PT{found[1]}{found[2].upper()}"}
+
+
+def check_agreement(name: ProductName, properties: JSON) -> None:
+    """Refuse a record that contradicts its product's name.
+
+    Raises:
+        RecordRejected: "name-contradicts"
+    """
+    for key, expected in properties_of_name(name).items():
+        told = properties.get(key)
+        if (
+            key in ("processing:version", "gsd", "sar:center_frequency", "proj:code", "sar:instrument_mode")
+            or told is None
+        ):
+            continue
+        same = set(told) == set(expected) if isinstance(told, list) and isinstance(expected, list) else told == expected
+        if key == "product:type":  # "IW_GRDH_1S", "IW_GRDH_1S-COG" and "IW_GRDH_1S_C" were seen of COG twins
+            same = _plain_type(told) in (_plain_type(expected), "GRD")
+        if not same:
+            raise RecordRejected("name-contradicts", f"{key} is {told!r}, the product's name says {expected!r}")

@@ -1,0 +1,255 @@
+"""Copernicus OData records (CDSE, CREODIAS and their relatives) become items.
+
+Source of the mapping: the operator's OData-STAC tables (eoframework.esa.int) and eu-cdse/eometadatatool's templates, 2025-10.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlsplit
+
+from ingest.errors import RecordRejected
+from ingest.footprint import clean
+from ingest.identity import ProductName, Sentinel1Name, parse, stem_of
+from ingest.model import JSON, CollectionMapping, Contribution, Source
+from ingest.normalise.fields import (
+    STAC_VERSION,
+    Fields,
+    check_agreement,
+    checksum,
+    expires,
+    finish,
+    parse_record,
+    properties_of_name,
+    timeliness,
+)
+from ingest.sanitise import parse_time, time_text
+
+#: Attributes that we know and that say nothing more than other fields.
+KNOWN_ATTRIBUTES = (
+    "beginningDateTime", "endingDateTime", "coordinates", "authority", "productClass", "productComposition", "sliceProductFlag",
+    "segmentStartTime", "startTimeFromAscendingNode", "completionTimeFromAscendingNode", "sliceNumber", "totalSlices", "processorName",
+    "swathIdentifier", "instrumentConfigurationID", "qualityStatus", "granuleIdentifier", "lastOrbitNumber", "lastRelativeOrbitNumber",
+    "spatialResolution", "phaseNumber", "acquisitionType", "parentIdentifier", "status", "sourceProduct", "sourceProductOriginDate",
+    "baseCollection", "baselineCollection",
+)  # fmt: skip
+KNOWN_FIELDS = ("@odata.mediaContentType", "@odata.context", "ContentType", "Footprint", "Locations")
+LEVELS = {"S2MSI1C": "L1", "S2MSI2A": "L2", "LEVEL1": "L1", "1": "L1", "L1": "L1", "L2": "L2"}
+PLATFORM_IDS = {"A", "B", "C", "D"}
+
+
+def contribution(source: Source, mapping: CollectionMapping, raw: bytes) -> Contribution:
+    """Normalise one `Products` record; see `ingest.model.Adapter.item`.
+
+    Raises:
+        RecordRejected
+    """
+    record = parse_record(raw)
+    product = record.require("Name", str)
+    name = parse(product)
+    uuid = record.require("Id", str)
+    attributes = _attributes(record.optional("Attributes", list) or [])
+    geometry, bbox = clean(record.take("GeoFootprint"))
+    published = parse_time(record.require("PublicationDate", str))
+    properties = _properties(record, attributes, name)
+    properties["published"] = time_text(published)
+    check_agreement(name, properties)
+    item = {
+        "type": "Feature",
+        "stac_version": STAC_VERSION,
+        "stac_extensions": [],
+        "id": stem_of(product),
+        "collection": name.collection,
+        "geometry": geometry,
+        "bbox": bbox,
+        "properties": {**properties, **properties_of_name(name)},
+        "links": _links(source, uuid),
+        "assets": {},
+    }
+    _add_assets(item, record, source, uuid)
+    attributes.ignore(*KNOWN_ATTRIBUTES)
+    record.ignore(*KNOWN_FIELDS)
+    return Contribution(finish(item), product, published, tuple(record.unread() + attributes.unread()))
+
+
+def _attributes(entries: list[Any]) -> Fields:
+    """The list of {Name, Value} as one object; a name twice is a contradiction unless it says the same."""
+    found: JSON = {}
+    for entry in entries:
+        if not isinstance(entry, dict) or not isinstance(entry.get("Name"), str):
+            raise RecordRejected("field-malformed", "an attribute has no name")
+        key, value = entry["Name"], entry.get("Value")
+        if found.setdefault(key, value) != value:
+            raise RecordRejected("field-malformed", f"attribute {key} has two values")
+    return Fields(found, "attributes.")
+
+
+def _properties(record: Fields, attributes: Fields, name: ProductName) -> JSON:
+    content = Fields(record.require("ContentDate", dict), "ContentDate.")
+    start, end = (time_text(parse_time(content.require(which, str))) for which in ("Start", "End"))
+    found: JSON = {"datetime": start, "start_datetime": start, "end_datetime": end}
+    if origin_date := record.optional("OriginDate", str):
+        found["created"] = time_text(parse_time(origin_date))
+    if modified := record.optional("ModificationDate", str):
+        found["updated"] = time_text(parse_time(modified))
+    if evicted := expires(record.take("EvictionDate")):
+        found["expires"] = evicted
+    if record.optional("Online", bool) is False:
+        found["order:status"] = "orderable"
+    _add_common(found, attributes)
+    if isinstance(name, Sentinel1Name):
+        _add_sentinel1(found, attributes)
+    else:
+        _add_sentinel2(found, attributes)
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def _number(attributes: Fields, name: str, low: float, high: float) -> Any:
+    """A number within its range; one outside is no fact and refused."""
+    value = attributes.optional(name, (int, float))
+    if value is not None and not low <= value <= high:
+        raise RecordRejected("field-malformed", f"attributes.{name} is {value}")
+    return value
+
+
+def _add_common(found: JSON, attributes: Fields) -> None:
+    if (short := attributes.optional("platformShortName", str)) and (
+        serial := attributes.optional("platformSerialIdentifier", str)
+    ):
+        if serial not in PLATFORM_IDS:
+            raise RecordRejected("field-malformed", f"attributes.platformSerialIdentifier is {serial[:20]!r}")
+        found["constellation"] = short.lower()
+        found["platform"] = f"{short}{serial}".lower()
+    if instrument := attributes.optional("instrumentShortName", str):
+        found["instruments"] = [instrument.lower()]
+    found["product:type"] = attributes.optional("productType", str)
+    if level := attributes.optional("processingLevel", str):
+        if level not in LEVELS:
+            raise RecordRejected("field-malformed", f"attributes.processingLevel is {level[:20]!r}")
+        found["processing:level"] = LEVELS[level]
+    if processed := attributes.optional("processingDate", str):
+        found["processing:datetime"] = time_text(parse_time(processed))
+    centre, origin = attributes.optional("processingCenter", str), attributes.optional("origin", str)
+    found["processing:facility"] = centre or origin
+    found["sat:absolute_orbit"] = _number(attributes, "orbitNumber", 1, 10_000_000)
+    found["sat:relative_orbit"] = _number(attributes, "relativeOrbitNumber", 1, 400)
+    found["sat:orbit_cycle"] = _number(attributes, "cycleNumber", 1, 100_000)
+    if direction := attributes.optional("orbitDirection", str):
+        if direction.lower() not in ("ascending", "descending"):
+            raise RecordRejected("field-malformed", f"attributes.orbitDirection is {direction[:20]!r}")
+        found["sat:orbit_state"] = direction.lower()
+    found |= timeliness(attributes.optional("timeliness", str))
+
+
+def _add_sentinel1(found: JSON, attributes: Fields) -> None:
+    found["processing:version"] = attributes.optional("processorVersion", str)
+    if mode := attributes.optional("operationalMode", str):
+        found["sar:instrument_mode"] = mode
+    if channels := attributes.optional("polarisationChannels", str):
+        found["sar:polarizations"] = channels.split("&")
+    if (datatake := attributes.optional("datatakeID", (int, str))) is not None:
+        found["eopf:datatake_id"] = str(datatake)
+
+
+def _add_sentinel2(found: JSON, attributes: Fields) -> None:
+    baseline, version = attributes.optional("processingBaseline", str), attributes.optional("processorVersion", str)
+    found["processing:version"] = baseline or version
+    found["eo:cloud_cover"] = _number(attributes, "cloudCover", 0, 100)
+    found["eo:snow_cover"] = _number(attributes, "snowCover", 0, 100)
+    if tile := attributes.optional("tileId", str):
+        found["grid:code"] = f"MGRS-{tile}"
+    found["eopf:datatake_id"] = attributes.optional("productGroupId", str)
+    found["eopf:datastrip_id"] = attributes.optional("datastripId", str)
+    found["eopf:instrument_mode"] = attributes.optional("operationalMode", str)
+
+
+def _links(source: Source, uuid: str) -> list[JSON]:
+    return [{"rel": "via", "href": f"{source.url}/Products({uuid})", "type": "application/json", "title": source.title}]
+
+
+def _add_assets(item: JSON, record: Fields, source: Source, uuid: str) -> None:
+    """The zipped product, its folder in the object store, the quicklook."""
+    size = record.optional("ContentLength", int)
+    asset: JSON = {
+        "href": f"{_download_root(source)}/Products({uuid})/$value",
+        "type": "application/zip",
+        "title": "Zipped product",
+        "roles": ["data", "metadata", "archive"],
+        "auth:refs": ["oidc"],
+    }
+    item["properties"]["auth:schemes"] = {"oidc": _login(source)}
+    if size and size > 0:  # 0 and -1 mean that nobody knows
+        asset["file:size"] = size
+    if multihash := _best_checksum(record.optional("Checksum", list) or []):
+        asset["file:checksum"] = multihash
+    if path := record.optional("S3Path", str):
+        _add_store(item, path, source)
+    item["assets"]["Product"] = asset
+    for entry in record.optional("Assets", list) or []:
+        if (
+            isinstance(entry, dict)
+            and entry.get("Type") == "QUICKLOOK"
+            and str(entry.get("DownloadLink", "")).startswith("http")
+        ):
+            item["assets"]["thumbnail"] = {
+                "href": entry["DownloadLink"],
+                "title": "Quicklook",
+                "roles": ["thumbnail", "overview"],
+            }
+
+
+def _download_root(source: Source) -> str:
+    """Where products are fetched: the data space has a host of its own for that (operator's manual)."""
+    if urlsplit(source.url).hostname == "catalogue.dataspace.copernicus.eu":
+        return "https://download.dataspace.copernicus.eu/odata/v1"
+    return source.url
+
+
+def _login(source: Source) -> JSON:
+    """The login that downloads need; a person knows where when the source does not say."""
+    host = urlsplit(source.url).hostname or ""
+    if host.endswith("dataspace.copernicus.eu"):
+        url = "https://identity.dataspace.copernicus.eu/auth/realms/CDSE/.well-known/openid-configuration"
+        return {"type": "openIdConnect", "openIdConnectUrl": url}
+    return {"type": "http", "scheme": "bearer", "description": f"access token of {source.title}"}
+
+
+def _best_checksum(entries: list[Any]) -> str | None:
+    """BLAKE3 before MD5; entries that are no valid digest are left out."""
+    named = {
+        str(entry.get("Algorithm", "")).upper(): str(entry.get("Value", ""))
+        for entry in entries
+        if isinstance(entry, dict)
+    }
+    found = (
+        checksum(algorithm, named[algorithm])
+        for algorithm in ("BLAKE3", "SHA3-256", "SHA256", "MD5")
+        if algorithm in named
+    )
+    return next((multihash for multihash in found if multihash), None)
+
+
+def _add_store(item: JSON, path: str, source: Source) -> None:
+    """`/eodata/...` is bucket and key in the object store of these services."""
+    bucket, _, key = path.lstrip("/").partition("/")
+    if not key or bucket.lower() != "eodata":
+        return
+    href = f"s3://{bucket.lower()}/{key}"
+    scheme = f"{source.id}-s3"
+    item["links"].append(
+        {
+            "rel": "enclosure",
+            "href": href if href.endswith("/") else f"{href}/",
+            "type": "application/x-directory",
+            "title": "folder of the product in the object store",
+            "storage:refs": [scheme],
+            "auth:refs": ["s3"],
+        }
+    )
+    item["properties"]["auth:schemes"]["s3"] = {"type": "s3"}
+    platform = "https://eodata.dataspace.copernicus.eu"
+    if (urlsplit(source.url).hostname or "").endswith("creodias.eu"):
+        platform = "https://eodata.cloudferro.com"
+    item["properties"]["storage:schemes"] = {
+        scheme: {"type": "custom-s3", "platform": platform, "title": f"{source.title}, S3"}
+    }

@@ -1,0 +1,106 @@
+"""The last look at an item before the database, harvested or own: what pgstac would take and later choke on is refused here.
+
+Measured on pgstac 0.10.0: it accepts "yesterday" as a datetime, unclosed rings, years 1 and 9999, ids with slashes, 800 nested lists.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from ingest.errors import RecordRejected
+
+MAX_BYTES = 1_000_000
+MAX_DEPTH = 64
+MAX_INTEGER = 2**53
+YEARS = (1900, 2100)
+#: pgstac's API cannot address ids with these: : / ? # [ ] @ ! $ & ' ( ) * + , ; =
+_ID = re.compile(r"[A-Za-z0-9._~-]{1,512}")
+_RFC3339 = re.compile(r"\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(\.\d+)?([Zz]|[+-]\d{2}:\d{2})")
+
+
+def parse_time(value: Any) -> datetime:
+    """Read an RFC 3339 time with zone, as UTC.
+
+    Raises:
+        RecordRejected: "datetime-invalid" for anything else ("now", no zone, year out of range).
+    """
+    if not isinstance(value, str) or not _RFC3339.fullmatch(value):
+        raise RecordRejected("datetime-invalid", f"no RFC 3339 time with zone: {str(value)[:60]!r}")
+    seconds, fraction = re.fullmatch(r"(.{19})(?:\.(\d+))?.*", value).groups()  # type: ignore[union-attr]
+    zone = value[len(seconds) + (len(fraction) + 1 if fraction else 0) :].upper().replace("Z", "+00:00")
+    try:
+        parsed = datetime.fromisoformat(f"{seconds}.{(fraction or '0')[:6].ljust(6, '0')}{zone}").astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise RecordRejected("datetime-invalid", f"no such time: {value[:60]!r}") from None
+    if not YEARS[0] <= parsed.year < YEARS[1]:
+        raise RecordRejected("datetime-invalid", f"year {parsed.year} is out of range")
+    return parsed
+
+
+def time_text(value: datetime) -> str:
+    """RFC 3339 in UTC with microseconds and Z."""
+    return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def check_item(item: dict[str, Any]) -> dict[str, Any]:
+    """Return the item when it may be stored.
+
+    Raises:
+        RecordRejected: "id-invalid", "datetime-invalid", "content-invalid" (NUL, half characters, non-finite or huge
+            numbers), "too-deep", "too-large".
+    """
+    if not isinstance(item.get("id"), str) or not _ID.fullmatch(item["id"]):
+        raise RecordRejected("id-invalid", f"not an id of letters, digits and ._~-: {str(item.get('id'))[:80]!r}")
+    _check_value(item, 0)
+    _check_times(item["properties"])
+    if len(orjson.dumps(item)) > MAX_BYTES:
+        raise RecordRejected("too-large", f"the item is larger than {MAX_BYTES} bytes")
+    return item
+
+
+def _check_times(properties: dict[str, Any]) -> None:
+    start, end = properties.get("start_datetime"), properties.get("end_datetime")
+    if properties.get("datetime") is None and (start is None or end is None):
+        raise RecordRejected("datetime-invalid", "neither datetime nor start and end")
+    times = {
+        name: parse_time(properties[name])
+        for name in ("datetime", "start_datetime", "end_datetime")
+        if properties.get(name) is not None
+    }
+    if start is not None and end is not None and times["start_datetime"] > times["end_datetime"]:
+        raise RecordRejected("datetime-invalid", "ends before it starts")
+
+
+def _check_value(value: Any, depth: int) -> None:
+    if depth > MAX_DEPTH:
+        raise RecordRejected("too-deep", f"nested deeper than {MAX_DEPTH}")
+    match value:
+        case dict():
+            for key, member in value.items():
+                _check_text(key)
+                _check_value(member, depth + 1)
+        case list():
+            for member in value:
+                _check_value(member, depth + 1)
+        case str():
+            _check_text(value)
+        case bool() | None:
+            pass
+        case int():
+            if abs(value) > MAX_INTEGER:
+                raise RecordRejected("content-invalid", "an integer beyond 2^53")
+        case float():
+            if not math.isfinite(value):
+                raise RecordRejected("content-invalid", "a number that is not finite")
+        case _:
+            raise RecordRejected("content-invalid", f"no JSON: {type(value).__name__}")
+
+
+def _check_text(text: Any) -> None:
+    if not isinstance(text, str) or "\0" in text or any("\ud800" <= sign <= "\udfff" for sign in text):
+        raise RecordRejected("content-invalid", "a text with NUL or half a character")
