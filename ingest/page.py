@@ -347,8 +347,8 @@ def _event(harvested: Harvested, merged: _Merged, kind: Kind) -> Event:
 
 
 def _product_facts(item: JSON) -> JSON:
-    """Size in bytes and hash of the whole product, where the source says them (asset "product")."""
-    asset = item.get("assets", {}).get("product", {})
+    """Size in bytes and hash of the whole product, where the source says them (asset "Product")."""
+    asset = item.get("assets", {}).get("Product", {})
     facts: JSON = {}
     size = asset.get("file:size")
     if isinstance(size, int) and 0 < size < 2**53:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,7 @@ from db.errors import DatabaseUnavailable
 from db.pools import Connection, Pool, open_pool
 from db.queries import sql
 from db.settings import DatabaseSettings
+from ingest.collection_files import ensure_collections
 from ingest.errors import SourceInvalid, UpstreamChanged, UpstreamUnavailable
 from ingest.harvest import HarvestBusy, Order, Tools, harvest, interrupt_silent_runs, patience_of
 from ingest.model import Source
@@ -72,6 +73,16 @@ async def defer_harvest(conn: Connection, source_id: str, collection_id: str) ->
     return await defer_in(conn, HARVEST, lock=lock, source_id=source_id, collection_id=collection_id)
 
 
+async def defer_everything(pool: Pool, sources: Mapping[str, Source]) -> int:
+    """Enqueue a harvest of each collection of each source; return how many did not wait already."""
+    number = 0
+    async with pool.connection() as conn, conn.transaction():
+        for source in sources.values():
+            for mapping in source.collections:
+                number += await defer_harvest(conn, source.id, mapping.id) is not None
+    return number
+
+
 class _Again(BaseRetryStrategy):
     """When a failed job is tried again: by what went wrong, not by a fixed rhythm."""
 
@@ -79,7 +90,7 @@ class _Again(BaseRetryStrategy):
         """None leaves the job failed, for a person to look at."""
         if isinstance(exception, UpstreamChanged | SourceInvalid):
             return None
-        if isinstance(exception, asyncio.CancelledError | HarvestBusy | _GONE):
+        if isinstance(exception, (asyncio.CancelledError, HarvestBusy, *_GONE)):
             return RetryDecision(retry_in={"seconds": 15 if isinstance(exception, HarvestBusy) else 1})
         if isinstance(exception, UpstreamUnavailable) and job.attempts < 20:
             wait_s = max(exception.retry_after_s or 0, min(30 * 2**job.attempts, 3600))
@@ -121,10 +132,7 @@ def create_worker_app(settings: IngestSettings, database: DatabaseSettings) -> p
     @app.task(name=HARVEST_ALL, queue=QUEUE, pass_context=True)
     async def harvest_all_task(context: JobContext, timestamp: int) -> None:
         parts: _Parts = context.additional_context["parts"]
-        async with parts.pool.connection() as conn:
-            for source in parts.sources.values():
-                for mapping in source.collections:
-                    await defer_harvest(conn, source.id, mapping.id)
+        await defer_everything(parts.pool, parts.sources)
 
     if settings.harvest_cron:
         app.periodic(cron=settings.harvest_cron)(harvest_all_task)
@@ -161,6 +169,7 @@ async def _work_while_connected(
     signer = load_signer(LineageSettings())
     async with open_pool(database) as pool, app.open_async():
         parts = _Parts(settings, pool, sources)
+        await ensure_collections(pool)
         async with asyncio.TaskGroup() as group:
             loops = [
                 group.create_task(_every(settings.sequencer_interval_s, lambda: sequence(pool, signer))),
