@@ -11,7 +11,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 class IngestSettings(BaseSettings):
     """What an operator may set for harvesting, uploads and the worker."""
 
-    model_config = SettingsConfigDict(env_prefix="FEDERATOR_", frozen=True, extra="ignore", populate_by_name=True)
+    model_config = SettingsConfigDict(
+        env_prefix="FEDERATOR_", env_ignore_empty=True, frozen=True, extra="ignore", populate_by_name=True
+    )
 
     data_dir: Path = Field(Path(".data"), description="Folder for uploads, COGs, keys and the private database.")
     sources_dir: Path | None = Field(None, description="Folder with the operator's own source files (*.toml).")

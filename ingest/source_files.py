@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from ingest.collection_files import collections
 from ingest.errors import SourceInvalid
 from ingest.model import Auth, CollectionMapping, Source
 
@@ -22,6 +23,8 @@ BUILT_IN = Path(__file__).parent / "sources"
 PROTOCOLS = ("odata", "stac")
 AUTH_TYPES = ("none", "bearer", "basic", "oauth2-client-credentials")
 
+#: Federated collections that harvests may fill; uploads are our users' own.
+_HARVESTED = tuple(name for name in collections() if name != "uploads")
 _ID = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _DURATION = re.compile(r"(\d+)([smhd])")
@@ -145,7 +148,7 @@ def _check_mappings(mappings: tuple[CollectionMapping, ...], file: Path) -> None
 
 def _mapping(values: Any, protocol: str, where: str) -> CollectionMapping:
     table = _Table(values, where)
-    collection = _matching(table.take("id", str), _ID, f"{where}: id")
+    collection = _one_of(table.take("id", str), _HARVESTED, f"{where}: id")
     upstream = table.take("upstream", dict)
     overlap = parse_duration(table.take("overlap", str, "24h"), f"{where}: overlap")
     table.end()

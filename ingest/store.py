@@ -19,6 +19,7 @@ from pypgstac.hydration import dehydrate
 
 from db.pools import Connection
 from db.queries import sql
+from ingest.errors import IngestError
 from ingest.model import JSON
 from lineage import log as lineage_log
 from lineage.events import Event
@@ -40,11 +41,11 @@ _SLACK = timedelta(days=31)
 _NOT_STORED = frozenset({"id", "collection", "geometry", "type", "private", "pgstac:base_item"})
 
 
-class CollectionUnknown(LookupError):
+class CollectionUnknown(IngestError):
     """pgstac has no collection of that id, so it cannot hold items of it."""
 
 
-class NotStored(RuntimeError):
+class NotStored(IngestError):
     """PostgreSQL took the statement and some items are not there; the transaction must not commit."""
 
 

@@ -32,7 +32,8 @@ from ingest.harvest import HarvestBusy, Order, Tools, harvest, interrupt_silent_
 from ingest.model import Source
 from ingest.settings import IngestSettings
 from ingest.source_files import find_mapping, find_source, load_sources
-from lineage.keys import load_signer
+from lineage.errors import LineageError
+from lineage.keys import Signer, load_signer
 from lineage.sequencer import sequence
 from lineage.settings import LineageSettings
 
@@ -172,13 +173,13 @@ async def _work_while_connected(
         await ensure_collections(pool)
         async with asyncio.TaskGroup() as group:
             loops = [
-                group.create_task(_every(settings.sequencer_interval_s, lambda: sequence(pool, signer))),
+                group.create_task(_every(settings.sequencer_interval_s, lambda: _sequence(pool, signer))),
                 group.create_task(_every(settings.worker_stalled_s / 2, lambda: _take_up(app, parts))),
             ]
             await _serve_jobs(app, parts, stop)
             for loop in loops:
                 loop.cancel()
-        with contextlib.suppress(psycopg.Error):
+        with contextlib.suppress(psycopg.Error, LineageError):
             await sequence(pool, signer)
 
 
@@ -208,6 +209,15 @@ async def _serve_jobs(app: procrastinate.App, parts: _Parts, stop: asyncio.Event
         await worker
     if not stop.is_set():
         raise exceptions.ConnectorException("the queue's worker ended")
+
+
+async def _sequence(pool: Pool, signer: Signer) -> None:
+    """Number new events; a log that needs a person does not keep the queue from working."""
+    try:
+        await sequence(pool, signer)
+    except LineageError as error:
+        log.error("the log cannot go on", extra={"reason": str(error)})
+        await asyncio.sleep(60)
 
 
 async def _every(seconds: float, work: Callable[[], Awaitable[Any]]) -> None:

@@ -62,6 +62,8 @@ def test_an_id_used_twice_names_both_files(tmp_path: Path) -> None:
     ("change", "words"),
     [
         (("title =", "titel ="), "title is missing"),
+        (('"sentinel-2-l2a"', '"sentinel-9"'), "none of: sentinel-1-grd"),
+        (('"sentinel-2-l2a"', '"uploads"'), "none of: sentinel-1-grd"),
         (('url = "https', 'color = "red"\nurl = "https'), "unknown key 'color'"),
         (("overlap =", "ovrlap ="), "unknown key 'ovrlap'"),
         (("product_type =", "producttype ="), "unknown key 'upstream.producttype'"),
