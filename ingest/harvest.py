@@ -21,7 +21,7 @@ import httpx
 import orjson
 import psycopg
 
-from db.pools import Pool
+from db.pools import Connection, Pool
 from db.queries import sql
 from ingest.adapters import Harvestable, adapter_for
 from ingest.errors import IngestError
@@ -115,11 +115,11 @@ async def harvest(order: Order, tools: Tools) -> Progress:
         UpstreamUnavailable, UpstreamChanged, SourceInvalid: the run is recorded as failed and may be started again.
         psycopg.Error: the database went away; the next run marks this one as interrupted.
     """
-    async with _run_lock(order, tools.pool):
+    async with _run_lock(order, tools.pool) as lock:
         run_id = await _start(order, tools.pool)
         beat = asyncio.create_task(_beat(run_id, tools.pool))
         try:
-            progress = await _work(order, tools, run_id)
+            progress = await _work(order, tools, run_id, lock)
         except asyncio.CancelledError:
             await asyncio.shield(_finish(tools.pool, run_id, "interrupted", "stopped by the user or the system"))
             raise
@@ -136,13 +136,14 @@ async def harvest(order: Order, tools: Tools) -> Progress:
 
 
 @contextlib.asynccontextmanager
-async def _run_lock(order: Order, pool: Pool) -> AsyncIterator[None]:
+async def _run_lock(order: Order, pool: Pool) -> AsyncIterator[Connection]:
+    """Hold the run's lock; yields its session, which must stay alive for the lock to hold."""
     async with pool.connection() as conn:
         row = await (await conn.execute(sql("harvest.try_lock_run"), (order.lock_name,))).fetchone()
         if row is None or not row["locked"]:
             raise HarvestBusy(f"another run harvests {order.mapping.id} from {order.source.id} now")
         try:
-            yield
+            yield conn
         finally:
             with contextlib.suppress(psycopg.Error):  # the lock goes with its session
                 await conn.execute(sql("harvest.unlock_run"), (order.lock_name,))
@@ -170,7 +171,7 @@ async def _beat(run_id: int, pool: Pool) -> None:
                 await conn.execute(sql("harvest.beat_run"), (run_id,))
 
 
-async def _work(order: Order, tools: Tools, run_id: int) -> Progress:
+async def _work(order: Order, tools: Tools, run_id: int, lock: Connection) -> Progress:
     page_size = min(tools.page_size, order.max_items or tools.page_size)
     adapter = adapter_for(order.source, order.mapping, order.query, page_size)
     harvested = Harvested(run_id, order.source, order.mapping, tools.sources, order.query_key)
@@ -181,6 +182,7 @@ async def _work(order: Order, tools: Tools, run_id: int) -> Progress:
         cursor = await _resume(order, tools.pool, adapter)
         async with aclosing(_pages(adapter, http, cursor)) as pages:
             async for page in pages:
+                await lock.execute(sql("harvest.still_here"))  # a lost session has lost the lock: another run may work
                 kept = _cut(page, order.max_items, progress.counts.fetched)
                 counts = await _store(tools.pool, adapter, harvested, kept, cut=kept is not page)
                 progress = replace(

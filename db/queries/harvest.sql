@@ -6,6 +6,10 @@ select pg_advisory_xact_lock(hashtext('federator.items'), hashtext($1));
 -- Held by the session for the whole run: a second run of the same source and collection sees it, a dead one loses it.
 select pg_try_advisory_lock(hashtext('federator.harvest'), hashtext($1)) as locked;
 
+-- name: still_here
+-- Fails when the session, and with it the run's lock, is gone.
+select 1;
+
 -- name: unlock_run
 -- Gives the run's lock back before the connection returns to the pool.
 select pg_advisory_unlock(hashtext('federator.harvest'), hashtext($1));
