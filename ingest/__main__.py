@@ -14,7 +14,6 @@ import sys
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import asdict
-from datetime import datetime
 from typing import Annotated, Any, NoReturn, cast
 
 import psycopg
@@ -31,8 +30,9 @@ from db.settings import DatabaseSettings
 from ingest.adapters import adapter_for
 from ingest.collection_files import ensure_collections
 from ingest.errors import IngestError, RecordRejected, SourceInvalid, UpstreamUnavailable
-from ingest.harvest import Order, Progress, Tools, harvest, patience_of, utc
+from ingest.harvest import Order, Progress, Tools, harvest, patience_of
 from ingest.http import open_client
+from ingest.limits import parse_bbox, parse_time
 from ingest.model import CollectionMapping, Query, Source
 from ingest.progress import shown, summary
 from ingest.settings import IngestSettings
@@ -188,39 +188,6 @@ async def _check(source: Source, settings: IngestSettings, results: list[dict[st
                 detail, is_ok = str(error), False
             results.append({"collection": mapping.id, "ok": is_ok, "detail": detail})
     return 0 if results and all(result["ok"] for result in results) else 1
-
-
-def parse_time(text: str | None, name: str) -> datetime | None:
-    """Read an ISO 8601 date or time; no zone means UTC.
-
-    Raises:
-        typer.BadParameter: it is none.
-    """
-    if text is None:
-        return None
-    try:
-        return utc(datetime.fromisoformat(text))
-    except (ValueError, OverflowError):
-        raise typer.BadParameter(
-            f"{text!r} is no ISO 8601 time such as 2026-01-31T12:00:00Z", param_hint=name
-        ) from None
-
-
-def parse_bbox(text: str | None) -> tuple[float, float, float, float] | None:
-    """Read west,south,east,north in degrees; west may lie east of east (across the antimeridian).
-
-    Raises:
-        typer.BadParameter: it is no such box.
-    """
-    if text is None:
-        return None
-    try:
-        west, south, east, north = (float(part) for part in text.split(","))
-    except ValueError:
-        raise typer.BadParameter(f"{text!r} must be west,south,east,north", param_hint="--bbox") from None
-    if not (-180 <= west <= 180 and -180 <= east <= 180 and -90 <= south <= north <= 90):
-        raise typer.BadParameter(f"{text!r} is not on the globe, or south lies above north", param_hint="--bbox")
-    return west, south, east, north
 
 
 def _query(since: str | None, until: str | None, bbox: str | None) -> Query:

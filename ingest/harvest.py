@@ -14,7 +14,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import httpx
@@ -257,8 +257,3 @@ async def interrupt_silent_runs(pool: Pool, silent_s: float = 6 * BEAT_S) -> int
             sql("harvest.interrupt_silent_runs"), (timedelta(seconds=silent_s).total_seconds(),)
         )
         return cursor.rowcount
-
-
-def utc(when: datetime) -> datetime:
-    """The same instant in UTC; without a zone it is taken as UTC."""
-    return when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
