@@ -25,7 +25,7 @@ AUTH_TYPES = ("none", "bearer", "basic", "oauth2-client-credentials")
 
 #: Federated collections that harvests may fill; uploads are our users' own.
 _HARVESTED = tuple(name for name in collections() if name != "uploads")
-_ID = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?")
+_ID = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,62}[a-z0-9])?")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _DURATION = re.compile(r"(\d+)([smhd])")
 _UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -197,7 +197,7 @@ def parse_duration(text: str, where: str) -> timedelta:
 
 def _matching(value: str, pattern: re.Pattern[str], where: str) -> str:
     if pattern.fullmatch(value) is None:
-        raise SourceInvalid(f"{where} = {value!r} must be lower-case letters, digits and hyphens, at most 64")
+        raise SourceInvalid(f"{where} = {value!r} must be lower-case letters, digits, - and _, at most 64")
     return value
 
 
