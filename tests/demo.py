@@ -139,7 +139,9 @@ async def print_links(http: httpx.AsyncClient, public_url: str, item: dict[str, 
         if (await http.get(url)).status_code != 200:
             steps.say(f"this link does not answer: {url}")
         steps.say(f"  {words:<24}{url}")
-    steps.say(f"ready in {steps.total_s():.1f} s. Ctrl-C ends everything; the data stays in .data and is there at the next start.")
+    steps.say(
+        f"ready in {steps.total_s():.1f} s. Ctrl-C ends everything; the data stays in .data and is there at the next start."
+    )
 
 
 def main() -> int:

@@ -30,7 +30,13 @@ def instructions() -> list[tuple[str, str]]:
 
 
 def test_dockerfile_copies_only_what_exists() -> None:
-    sources = [word for name, rest in instructions() if name == "COPY" for word in rest.split()[:-1] if not word.startswith("--")]
+    sources = [
+        word
+        for name, rest in instructions()
+        if name == "COPY"
+        for word in rest.split()[:-1]
+        if not word.startswith("--")
+    ]
     assert sources
     assert [word for word in sources if not (ROOT / word).exists()] == []
 
@@ -50,7 +56,9 @@ def test_dockerfile_runs_as_an_unprivileged_user() -> None:
 def test_commands_exist(service: str) -> None:
     command = COMPOSE["services"][service]["command"]
     assert command[:2] == ["python", "-m"]
-    answer = subprocess.run([sys.executable, *command[1:], "--help"], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    answer = subprocess.run(
+        [sys.executable, *command[1:], "--help"], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
     assert answer.returncode == 0, answer.stderr
 
 

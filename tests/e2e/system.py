@@ -51,7 +51,12 @@ class System:
         begun = time.monotonic()
         with self.output.open("wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, *self.command], cwd=ROOT, env=self.env, stdout=output, stderr=output, start_new_session=True
+                [sys.executable, *self.command],
+                cwd=ROOT,
+                env=self.env,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
             )
         while time.monotonic() - begun < timeout_s:
             if until in self.output.read_text(encoding="utf-8", errors="replace"):

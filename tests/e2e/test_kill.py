@@ -95,7 +95,12 @@ def test_kill_worker_api_and_database_in_the_middle_of_a_harvest(tmp_path_factor
         with running(folder / "data", sources) as system:
             answer = system.run("-m", "ingest", "harvest", "many", "--queue")
             assert answer.returncode == 0, answer.stdout + answer.stderr
-            for share, words in ((0.15, "-m ingest worker"), (0.35, "-m api serve"), (0.55, "postgres"), (0.75, "-m ingest worker")):
+            for share, words in (
+                (0.15, "-m ingest worker"),
+                (0.35, "-m api serve"),
+                (0.55, "postgres"),
+                (0.75, "-m ingest worker"),
+            ):
                 wait_for_items(system, int(truth * share))
                 pids = [postmaster_pid(system)] if words == "postgres" else system.processes(words)
                 assert pids, words

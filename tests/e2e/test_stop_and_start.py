@@ -35,7 +35,9 @@ def gone(system: System, timeout_s: float = 10) -> list[int]:
     return system.processes()
 
 
-def test_stop_leaves_no_process_and_the_second_start_shows_the_same_data(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_stop_leaves_no_process_and_the_second_start_shows_the_same_data(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
     system = System(
         tmp_path_factory.mktemp("again") / "data", ("-m", "tests.demo"), extra_env={"FEDERATOR_DEMO_PRODUCTS": "120"}
     )
@@ -54,7 +56,9 @@ def test_stop_leaves_no_process_and_the_second_start_shows_the_same_data(tmp_pat
     assert gone(system) == []
 
 
-def test_kill_of_the_supervisor_leaves_no_api_and_the_next_start_works(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_kill_of_the_supervisor_leaves_no_api_and_the_next_start_works(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
     system = System(tmp_path_factory.mktemp("killed") / "data", ("-m", "api", "up"))
     try:
         system.start(until="ready:", timeout_s=120)

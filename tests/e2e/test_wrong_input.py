@@ -114,7 +114,9 @@ def test_upload_into_an_unknown_collection(demo: System) -> None:
 
 def test_upload_without_a_datetime(demo: System) -> None:
     assert_problem(httpx.post(f"{demo.url}/uploads", json={"collection": "uploads", "title": "no time"}))
-    assert_problem(httpx.post(f"{demo.url}/uploads", json={"collection": "uploads", "datetime": "yesterday", "title": "t"}))
+    assert_problem(
+        httpx.post(f"{demo.url}/uploads", json={"collection": "uploads", "datetime": "yesterday", "title": "t"})
+    )
 
 
 def assert_message(answer: object, *words: str) -> None:
@@ -142,7 +144,12 @@ def test_unreachable_upstream(demo: System, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "env", [{"PGHOST": "127.0.0.1", "PGPORT": "9"}, {"PGHOST": "no-such-host.invalid"}, {"PGHOST": "127.0.0.1", "PGPORT": "many"}]
+    "env",
+    [
+        {"PGHOST": "127.0.0.1", "PGPORT": "9"},
+        {"PGHOST": "no-such-host.invalid"},
+        {"PGHOST": "127.0.0.1", "PGPORT": "many"},
+    ],
 )
 def test_wrong_database_settings(demo: System, env: dict[str, str]) -> None:
     demo.extra_env.update(env)
