@@ -247,8 +247,8 @@ def _sentinel1(scene: int, kind: str, seed: int) -> Product:
     polarisation = "DH" if tile.square.band in "CDX" else "DV"
     stem = f"{platform}_IW_GRDH_1S{polarisation}_{taken:%Y%m%dT%H%M%S}_{stop:%Y%m%dT%H%M%S}_{absolute:06d}_{datatake:06X}_{crc:04X}"
     name = f"{stem}{'_COG' if kind == 'COG' else ''}.SAFE"
-    made = taken + timedelta(seconds=3000 + dice.below(3, 1800) + (1500 if kind == "COG" else 0))
-    published = _published(scene, seed, made + timedelta(minutes=7), _dice(seed, scene, kind))
+    made = taken + timedelta(seconds=3000 + dice.below(3, 1800) + (3600 if kind == "COG" else 0))
+    published = _published(scene, seed, made + timedelta(minutes=7), dice)
     return Product(
         scene, kind, name, _uuid(name, seed), platform, taken + timedelta(milliseconds=74), stop + timedelta(milliseconds=73),
         made, made + timedelta(minutes=6), published, published, True, 900_000_000 + dice.below(4, 900_000_000),
