@@ -14,13 +14,13 @@ from itertools import islice
 from typing import Any
 from urllib.parse import urlencode
 
-import orjson
 import shapely
+from shapely.geometry import shape
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from shapely.geometry import shape
 
+from tests.upstreams.answers import json_answer, service_root
 from tests.upstreams.odata_filter import TIMES, FilterInvalid, Node, parse
 from tests.upstreams.odata_records import record
 from tests.upstreams.products import Product
@@ -127,10 +127,6 @@ def _expand(values: Sequence[str]) -> frozenset[str]:
     return names
 
 
-def _json(content: Any, status: int = 200) -> Response:
-    return Response(orjson.dumps(content), status, media_type="application/json")
-
-
 class ODataService:
     """Answers requests below the service root."""
 
@@ -144,22 +140,24 @@ class ODataService:
     async def products(self, request: Request) -> Response:
         """`GET /Products`"""
         try:
-            return _json(self._page(request))
+            return json_answer(self._page(request))
         except OptionInvalid as error:
-            return _json(error.answer, 422)
+            return json_answer(error.answer, 422)
         except FilterInvalid as error:
-            return _json({"detail": f"Invalid request: {error}"}, 400)
+            return json_answer({"detail": f"Invalid request: {error}"}, 400)
 
     async def product(self, request: Request) -> Response:
         """`GET /Products({id})`"""
         found = self.index.by_id.get(request.path_params["id"])
         if found is None:
-            return _json({"detail": {"message": "Product not found"}}, 404)
+            return json_answer({"detail": {"message": "Product not found"}}, 404)
         try:
             expand = _expand(request.query_params.getlist("$expand"))
         except FilterInvalid as error:
-            return _json({"detail": f"Invalid request: {error}"}, 400)
-        return _json({"@odata.context": "$metadata#Products/$entity", **record(found, _root(request), expand)})
+            return json_answer({"detail": f"Invalid request: {error}"}, 400)
+        return json_answer(
+            {"@odata.context": "$metadata#Products/$entity", **record(found, service_root(request), expand)}
+        )
 
     def _page(self, request: Request) -> dict[str, Any]:
         query = {name: value for name, value in request.query_params.items() if name != "$expand"}
@@ -179,14 +177,11 @@ class ODataService:
         answer: dict[str, Any] = {"@odata.context": f"$metadata#Products({names})" if names else "$metadata#Products"}
         if count is not None:
             answer["@odata.count"] = count
-        answer["value"] = [record(product, _root(request), expand) for product in window[:top]]
+        answer["value"] = [record(product, service_root(request), expand) for product in window[:top]]
         if len(window) > top > 0 and skip + top <= MAX_SKIP:
-            pairs = [(name, value) for name, value in request.query_params.multi_items() if name not in ("$skip", "$top")]
+            pairs = [
+                (name, value) for name, value in request.query_params.multi_items() if name not in ("$skip", "$top")
+            ]
             link = urlencode([*pairs, ("$top", top), ("$skip", skip + top)])
-            answer["@odata.nextLink"] = f"{_root(request)}/Products?{link}"
+            answer["@odata.nextLink"] = f"{service_root(request)}/Products?{link}"
         return answer
-
-
-def _root(request: Request) -> str:
-    """URL of the service root, without a slash behind."""
-    return str(request.base_url).rstrip("/")

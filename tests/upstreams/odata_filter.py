@@ -177,7 +177,12 @@ class _Parser:
             area = shapely.from_wkt(text)
         except shapely.errors.ShapelyError:
             area = None
-        if srid != "SRID=4326" or area is None or not area.is_valid or area.geom_type not in ("Point", "Polygon", "MultiPolygon"):
+        if (
+            srid != "SRID=4326"
+            or area is None
+            or not area.is_valid
+            or area.geom_type not in ("Point", "Polygon", "MultiPolygon")
+        ):
             raise FilterInvalid("the area is no valid POINT or POLYGON in SRID=4326")
         ids = self._meeting(area)
         return Node(lambda p: p.id in ids)

@@ -19,7 +19,11 @@ def time_text(when: datetime) -> str:
 def attributes(product: Product) -> dict[str, Any]:
     """Name -> value; the value's type is the attribute's type."""
     if product.kind == "AUX":
-        return {"productType": product.product_type, "platformShortName": "SENTINEL-1", "beginningDateTime": product.start}
+        return {
+            "productType": product.product_type,
+            "platformShortName": "SENTINEL-1",
+            "beginningDateTime": product.start,
+        }
     common = {
         "origin": "invented",
         "orbitNumber": product.orbit,
@@ -100,7 +104,13 @@ def record(product: Product, root: str, expand: frozenset[str] = frozenset()) ->
     if "Locations" in expand:
         link = f"{root}/Products({product.id})/$value"
         found["Locations"] = [
-            {"FormatType": "Extracted", "DownloadLink": link, "ContentLength": product.size, "Checksum": checksums, "S3Path": product.path}
+            {
+                "FormatType": "Extracted",
+                "DownloadLink": link,
+                "ContentLength": product.size,
+                "Checksum": checksums,
+                "S3Path": product.path,
+            }
         ]
     return found
 

@@ -229,7 +229,8 @@ def _sentinel2(scene: int, kind: str, seed: int) -> Product:
     return Product(
         scene, kind, name, _uuid(name, seed), platform, start, start, made, origin, published,
         published + timedelta(days=dice.below(4, 30)) if dice.below(5, 5) == 0 else published,
-        not (kind == "L1C" and dice.below(6, 8) == 0), 150_000_000 + dice.below(7, 650_000_000) + (len(kind) if kind == "L1C" else 300_000_000),
+        not (kind == "L1C" and dice.below(6, 8) == 0),
+        150_000_000 + dice.below(7, 650_000_000) + (300_000_000 if kind == "L2A" else 0),
         dice.below(8, 10_000_001) / 100_000, tile, absolute, 0, False,
     )  # fmt: skip
 

@@ -18,6 +18,7 @@ from starlette.routing import Mount
 from tests.upstreams.faults import Control, Faulty
 from tests.upstreams.odata import ODataService
 from tests.upstreams.products import FEDERATED, Product, catalogue
+from tests.upstreams.stac import copernicus_service, earth_search_service
 
 ODATA_PATH = "/odata/v1"
 STAC_PATH = "/stac/v1"
@@ -48,7 +49,11 @@ class Upstreams:
 
 def build_app(offered: list[Product], control: Control) -> Any:
     """The ASGI application of all upstreams."""
-    routes = [Mount(ODATA_PATH, routes=ODataService(offered).routes())]
+    routes = [
+        Mount(ODATA_PATH, routes=ODataService(offered).routes()),
+        Mount(STAC_PATH, routes=copernicus_service(offered, ODATA_PATH).routes()),
+        Mount(EARTH_SEARCH_PATH, routes=earth_search_service(offered).routes()),
+    ]
     return Faulty(Starlette(routes=routes), control)
 
 
@@ -108,7 +113,9 @@ def serve(products: int = 200, seed: int = 1, port: int = 0) -> Iterator[Upstrea
         yield Upstreams(url, control, truth_of(offered))
 
 
-def _toml(source_id: str, title: str, protocol: str, url: str, rank: int, collections: dict[str, dict[str, Any]]) -> str:
+def _toml(
+    source_id: str, title: str, protocol: str, url: str, rank: int, collections: dict[str, dict[str, Any]]
+) -> str:
     lines = [
         "# A demonstration upstream: its products are invented.",
         f'id = "{source_id}"', f'title = "{title}"', f'protocol = "{protocol}"', f'url = "{url}"',
@@ -129,7 +136,8 @@ def source_files(base_url: str) -> dict[str, str]:
         "sentinel-1-grd": {"collection": "SENTINEL-1", "product_types": ["IW_GRDH_1S", "IW_GRDH_1S-COG"]},
     }
     stac = {
-        name: {"collection": name, "watermark": "properties.published", "filter": "cql2", "limit": 200} for name in odata
+        name: {"collection": name, "watermark": "properties.published", "filter": "cql2", "limit": 200}
+        for name in odata
     }
     earth = {
         name: {"collection": name, "watermark": "properties.updated", "filter": "query", "limit": 500}

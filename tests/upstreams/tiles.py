@@ -74,7 +74,10 @@ def _band(lat: float) -> str:
 
 
 def _squares_of(south: bool) -> list[Square]:
-    """Squares that lie whole within one latitude band, with their middle within the zone, exactly computed in zone 31 (central meridian 3)."""
+    """Squares that lie whole within one latitude band, with their middle within the zone.
+
+    Computed in zone 31, whose central meridian is 3 degrees.
+    """
     to_degrees = Transformer.from_crs(32731 if south else 32631, 4326, always_xy=True)
     found = []
     for north in range(12, 100) if south else range(0, 93):
