@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -174,7 +174,7 @@ async def supervise(
     parts: Sequence[Part],
     *,
     data_dir: Path,
-    on_ready: Callable[[Steps, asyncio.Event], Awaitable[None]],
+    on_ready: Callable[[Steps, asyncio.Event], Coroutine[None, None, None]],
 ) -> int:
     """Start the database and `parts`, call `on_ready`, stay until a signal; return the exit status.
 

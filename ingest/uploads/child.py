@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ingest.errors import UploadRejected
 from ingest.uploads.drivers import gdal_skip
@@ -63,7 +63,7 @@ def _convert(source: DatasetReader, target: str) -> None:
     from rasterio.enums import ColorInterp
     from rasterio.errors import RasterioError
 
-    resampling = "nearest" if ColorInterp.palette in source.colorinterp else "average"
+    resampling: Literal["nearest", "average"] = "nearest" if ColorInterp.palette in source.colorinterp else "average"
     try:
         if source.dtypes[0] in ("int64", "uint64"):
             _convert_wide(source, target)
@@ -73,7 +73,7 @@ def _convert(source: DatasetReader, target: str) -> None:
         raise UploadRejected("CORRUPT", "the pixels cannot be read to the end") from None
 
 
-def _convert_plain(source: DatasetReader, target: str, resampling: str) -> None:
+def _convert_plain(source: DatasetReader, target: str, resampling: Literal["nearest", "average"]) -> None:
     from rio_cogeo.cogeo import cog_translate
     from rio_cogeo.profiles import cog_profiles
 

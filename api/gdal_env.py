@@ -1,0 +1,15 @@
+"""GDAL's safety settings for the process that serves tiles. Must be applied before GDAL registers its drivers."""
+
+from __future__ import annotations
+
+import os
+
+from ingest.uploads.drivers import gdal_skip
+from ingest.uploads.sandbox import ALLOWED_DRIVERS, GDAL_ENVIRONMENT
+
+
+def apply() -> None:
+    """Set the environment; what an operator has set stays, except the list of drivers."""
+    for name, value in GDAL_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    os.environ["GDAL_SKIP"] = gdal_skip(ALLOWED_DRIVERS)

@@ -1,0 +1,130 @@
+"""`/lineage/v1` and `/trace/api`: the log as it is, and in the shape of the Copernicus traceability service."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Query
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+
+from api.parts import parts_of
+from api.problems import Problem
+from lineage import history, proof, trace
+
+native = APIRouter(prefix="/lineage/v1", tags=["lineage"])
+facade = APIRouter(prefix="/trace/api", tags=["traces"])
+
+MAX_NAME = 512
+
+
+def _event_id(text: str) -> UUID:
+    try:
+        return UUID(text)
+    except ValueError:
+        raise Problem(404, "NOT_FOUND", "there is no such event") from None
+
+
+def _name(text: str) -> str:
+    if "\0" in text or len(text) > MAX_NAME:
+        raise Problem(400, "INVALID_NAME", "this is no name")
+    return text
+
+
+@native.get("/collections/{collection}/items/{item}/events")
+async def events_of_item(collection: str, item: str, request: Request) -> dict[str, Any]:
+    """Events of one item, oldest first; an unknown item has none."""
+    async with parts_of(request).pool.connection() as conn:
+        return {
+            "collection": collection,
+            "item": item,
+            "events": await history.events_of(conn, _name(collection), _name(item)),
+        }
+
+
+@native.get("/events")
+async def events(
+    request: Request,
+    from_seq: Annotated[int, Query(ge=0, le=2**62)] = 0,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+) -> dict[str, Any]:
+    """The change feed by number."""
+    parts = parts_of(request)
+    async with parts.pool.connection() as conn:
+        found = await history.events_from(conn, from_seq, limit)
+    links = []
+    if len(found) == limit:
+        links.append(
+            {"rel": "next", "href": f"{parts.root}/lineage/v1/events?from_seq={found[-1]['seq'] + 1}&limit={limit}"}
+        )
+    return {"events": found, "links": links}
+
+
+@native.get("/log/checkpoint")
+async def checkpoint(request: Request) -> Response:
+    """The newest signed checkpoint (C2SP tlog-checkpoint)."""
+    async with parts_of(request).pool.connection() as conn:
+        note = await history.newest_note(conn)
+    if note is None:
+        raise Problem(404, "LOG_EMPTY", "the log has not begun")
+    return PlainTextResponse(note, headers={"Cache-Control": "max-age=1"})
+
+
+@native.get("/log/keys")
+async def keys(request: Request) -> dict[str, Any]:
+    """Public keys that signed, and for which part of the log."""
+    async with parts_of(request).pool.connection() as conn:
+        return {"keys": await history.keys(conn)}
+
+
+@native.get("/log/proof/{event_id}")
+async def proof_of(
+    event_id: str, request: Request, format: Annotated[str, Query(pattern="^(json|tlog-proof)$")] = "json"
+) -> Response:
+    """Proof that an event is in the log, for `python -m lineage verify`, or as C2SP text."""
+    identity = _event_id(event_id)
+    async with parts_of(request).pool.connection() as conn:
+        found = await proof.tlog_proof(conn, identity) if format == "tlog-proof" else await proof.bundle(conn, identity)
+    if found is None:
+        raise Problem(404, "NOT_FOUND", "there is no such event")
+    return Response(found, media_type="text/plain" if isinstance(found, str) else "application/json")
+
+
+@facade.get("/status")
+async def status() -> dict[str, Any]:
+    """That the service runs."""
+    return {"server_version": "0.1.0", "protocol_version": ["1.1.0"], "status": "running"}
+
+
+@facade.get("/v1/traces/name/{name:path}")
+async def by_name(
+    name: str, request: Request, limit: Annotated[int, Query(ge=1, le=1000)] = trace.MAX_TRACES, after: int = -1
+) -> Response:
+    """Traces of a product by its name, with or without the suffix of the delivered file; none is an empty list."""
+    async with parts_of(request).pool.connection() as conn:
+        return JSONResponse(
+            await trace.traces_by_name(conn, _name(name), after=max(-1, min(after, 2**62)), limit=limit)
+        )
+
+
+@facade.get("/v1/traces/hash/{digest}")
+async def by_hash(
+    digest: str, request: Request, limit: Annotated[int, Query(ge=1, le=1000)] = trace.MAX_TRACES
+) -> Response:
+    """Traces that name this hash (hex), of a product or of a content."""
+    async with parts_of(request).pool.connection() as conn:
+        try:
+            return JSONResponse(await trace.traces_by_hash(conn, digest, limit=limit))
+        except ValueError:
+            raise Problem(400, "INVALID_HASH", "a hash is written in hex") from None
+
+
+@facade.get("/v1/traces/{trace_id}")
+async def by_id(trace_id: str, request: Request) -> Response:
+    """One trace."""
+    async with parts_of(request).pool.connection() as conn:
+        found = await trace.trace_by_id(conn, _event_id(trace_id))
+    if found is None:
+        raise Problem(404, "NOT_FOUND", "there is no such trace")
+    return JSONResponse(found)

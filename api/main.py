@@ -1,0 +1,86 @@
+"""`create_app(settings)`: the only assembly of the HTTP side, used by the server and by the tests alike."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from psycopg_pool import ConnectionPool
+from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.gzip import GZipMiddleware
+
+from api import home, lineage, management, uploads
+from api.management import Measured, Metrics
+from api.parts import Parts
+from api.problems import add_handlers
+from api.public_url import PublicUrl
+from api.raster import create_raster_app
+from api.settings import ApiSettings
+from api.stac import create_stac_app
+from db import DatabaseSettings, resolve
+from db.pools import open_asyncpg, open_pool, psycopg_options
+from ingest.collection_files import ensure_collections
+from ingest.settings import IngestSettings
+from ingest.source_files import load_sources
+
+
+def create_app(settings: ApiSettings, database: DatabaseSettings | None = None) -> FastAPI:
+    """Return the application; pools are opened in its lifespan. `database` None: what the environment names."""
+    stac, raster = create_stac_app(settings), create_raster_app(settings)
+    environment = IngestSettings()
+    ingest = environment.model_copy(
+        update={"data_dir": settings.data_dir, "public_url": settings.public_url.rstrip("/")}
+    )
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        resolved = resolve(database or DatabaseSettings())
+        async with open_pool(resolved) as pool:
+            await ensure_collections(pool)
+            app.state.parts = Parts(settings, ingest, pool, load_sources(ingest.sources_dir))
+            stac.state.readpool = await open_asyncpg(resolved)
+            raster.state.dbpool = _sync_pool(resolved)
+            try:
+                yield
+            finally:
+                raster.state.dbpool.close()
+                await stac.state.readpool.close()
+
+    app = FastAPI(
+        title=settings.title,
+        version="0.1.0",
+        openapi_url="/api",
+        docs_url="/api.html",
+        redoc_url=None,
+        lifespan=lifespan,
+    )
+    app.state.metrics = Metrics()
+    for router in (home.router, uploads.router, lineage.native, lineage.facade, management.router):
+        app.include_router(router)
+    app.mount("/stac", stac)
+    app.mount("/raster", raster)
+    add_handlers(app)
+    app.add_middleware(GZipMiddleware, minimum_size=1000)
+    app.add_middleware(
+        CORSMiddleware, allow_origins=["*"], allow_methods=["GET", "HEAD", "POST", "PUT", "OPTIONS"], allow_headers=["*"],
+        expose_headers=["Location"],
+    )  # fmt: skip
+    app.add_middleware(Measured, metrics=app.state.metrics)
+    app.add_middleware(PublicUrl, public_url=settings.public_url)
+    return app
+
+
+def _sync_pool(database: DatabaseSettings) -> ConnectionPool:
+    """The pool of the tile routes, which run in threads."""
+    import psycopg
+
+    return ConnectionPool(
+        database.conninfo,
+        min_size=0,
+        max_size=database.max_conn_size,
+        timeout=database.connect_timeout_s * 2,
+        check=ConnectionPool.check_connection,
+        kwargs={"autocommit": True, "options": psycopg_options(database), "cursor_factory": psycopg.RawCursor},
+        open=True,
+    )

@@ -1,0 +1,184 @@
+"""`/_mgmt` and `/sources`: liveness, readiness of each part, metrics, and how the harvest stands."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+import psycopg
+from fastapi import APIRouter
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from psycopg_pool import PoolTimeout
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.parts import Parts, parts_of
+from db.queries import sql
+
+router = APIRouter(tags=["management"])
+
+MIN_FREE_BYTES = 2**30
+AREAS = {"stac", "raster", "uploads", "lineage", "trace", "sources", "_mgmt"}
+
+
+class Metrics:
+    """Counters of one application."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        names = ("area", "method", "status")
+        self.requests = Counter("federator_requests_total", "Requests answered", names, registry=self.registry)
+        self.seconds = Histogram(
+            "federator_request_seconds", "Seconds to the last byte", ("area",), registry=self.registry
+        )
+        self.items = Gauge("federator_items", "Items per collection", ("collection",), registry=self.registry)
+        self.uploads = Gauge("federator_uploads", "Uploads per state", ("state",), registry=self.registry)
+        self.log_size = Gauge("federator_log_size", "Events in the log", registry=self.registry)
+        self.log_waiting = Gauge("federator_log_waiting", "Events that wait for their number", registry=self.registry)
+
+
+class Measured:
+    """Counts and times every request by area, never by full path: paths hold names."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app, self._metrics = app, metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        first = scope["path"].split("/", 2)[1] if "/" in scope["path"] else ""
+        area = first if first in AREAS else "other"
+        status, begun = "500", time.perf_counter()
+
+        async def noted(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = str(message["status"])
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noted)
+        finally:
+            self._metrics.requests.labels(area, scope["method"], status).inc()
+            self._metrics.seconds.labels(area).observe(time.perf_counter() - begun)
+
+
+@router.get("/_mgmt/ping")
+async def ping() -> dict[str, str]:
+    """The process answers."""
+    return {"message": "PONG"}
+
+
+async def _database(parts: Parts) -> str:
+    async with parts.pool.connection(timeout=2) as conn:
+        await conn.execute(sql("api.ping"))
+    return "answers"
+
+
+async def _worker(parts: Parts) -> str:
+    async with parts.pool.connection(timeout=2) as conn:
+        row = await (await conn.execute(sql("api.workers"))).fetchone()
+    alive = int(row["alive"]) if row else 0
+    if not alive:
+        raise LookupError("no worker has given a sign of life in the last 30 s")
+    return f"{alive} alive"
+
+
+async def _storage(parts: Parts) -> str:
+    free = shutil.disk_usage(parts.settings.data_dir).free
+    if not os.access(parts.settings.data_dir, os.W_OK):
+        raise LookupError("the data folder is not writable")
+    if free < MIN_FREE_BYTES:
+        raise LookupError(f"{free // 2**20} MiB are free")
+    return f"{free // 2**30} GiB free"
+
+
+CHECKS: dict[str, Callable[[Parts], Awaitable[str]]] = {"database": _database, "worker": _worker, "storage": _storage}
+
+
+@router.get("/_mgmt/health")
+async def health(request: Request) -> Response:
+    """Readiness of each part; 503 when one is down."""
+    parts = parts_of(request)
+    found: dict[str, Any] = {}
+    for name, check in CHECKS.items():
+        try:
+            found[name] = {"status": "up", "detail": await check(parts)}
+        except LookupError as error:
+            found[name] = {"status": "down", "detail": str(error)}
+        except (psycopg.Error, PoolTimeout, OSError):
+            found[name] = {"status": "down", "detail": "does not answer"}
+    is_up = all(part["status"] == "up" for part in found.values())
+    return JSONResponse({"status": "up" if is_up else "down", "parts": found}, status_code=200 if is_up else 503)
+
+
+@router.get("/_mgmt/metrics")
+async def metrics(request: Request) -> Response:
+    """Prometheus text."""
+    parts, counted = parts_of(request), request.app.state.metrics
+    async with parts.pool.connection() as conn:
+        for row in await (await conn.execute(sql("api.collections"))).fetchall():
+            counted.items.labels(row["id"]).set(row["items"])
+        for row in await (await conn.execute(sql("api.upload_states"))).fetchall():
+            counted.uploads.labels(row["state"]).set(row["uploads"])
+        log_state = await (await conn.execute(sql("api.log_state"))).fetchone()
+    if log_state:
+        counted.log_size.set(log_state["size"])
+        counted.log_waiting.set(log_state["waiting"])
+    return Response(generate_latest(counted.registry), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+async def sources_state(parts: Parts) -> list[dict[str, Any]]:
+    """Each source with its collections: last run, cursor, counts."""
+    async with parts.pool.connection() as conn:
+        rows = await (await conn.execute(sql("api.sources"))).fetchall()
+    by_key = {(row["source_id"], row["collection_id"]): row for row in rows}
+    found = []
+    for source in parts.sources.values():
+        collections = [
+            _collection_state(mapping.id, by_key.get((source.id, mapping.id))) for mapping in source.collections
+        ]
+        entry = {
+            "id": source.id,
+            "title": source.title,
+            "protocol": source.protocol,
+            "host": urlsplit(source.url).hostname,
+        }
+        found.append({**entry, "rank": source.rank, "collections": collections})
+    return found
+
+
+def _collection_state(collection: str, row: dict[str, Any] | None) -> dict[str, Any]:
+    if row is None:
+        return {
+            "id": collection,
+            "status": "never run",
+            "holdings": 0,
+            "quarantine": 0,
+            "last_run": None,
+            "cursor": None,
+        }
+    counts = {name: row[name] for name in ("fetched", "added", "changed", "unchanged", "quarantined", "total")}
+    times = {name: row[name].isoformat() if row[name] else None for name in ("started_at", "finished_at")}
+    return {
+        "id": collection,
+        "status": row["status"],
+        "holdings": row["holdings"],
+        "quarantine": row["in_quarantine"],
+        "last_run": {**times, **counts},
+        "cursor": {"position": row["position"], "updated_at": row["cursor_updated_at"].isoformat()}
+        if row["cursor_updated_at"]
+        else None,
+    }
+
+
+@router.get("/sources")
+async def sources(request: Request) -> dict[str, Any]:
+    """How the harvest of each source stands."""
+    return {"sources": await sources_state(parts_of(request))}

@@ -1,0 +1,94 @@
+"""`/raster`: titiler-pgstac's item routes over our own COGs, and nothing else: no `url=`, no expressions, no algorithms."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Annotated, Any
+from uuid import UUID
+
+import attr
+import pystac
+from fastapi import FastAPI, Path
+from psycopg.rows import dict_row
+from rio_tiler.types import AssetInfo, AssetType
+from starlette.requests import Request
+from titiler.core.factory import ColorMapFactory, MultiBaseTilerFactory, TMSFactory
+from titiler.extensions.wmts import wmtsExtension
+from titiler.pgstac.reader import PgSTACReader
+
+from api.problems import Problem, add_handlers
+from api.settings import ApiSettings
+from db.queries import sql
+from ingest.settings import IngestSettings
+from ingest.uploads.service import cog_path
+
+NAME = r"^[A-Za-z0-9._~-]{1,512}$"
+
+
+def no_algorithm() -> None:
+    """Post-processing by algorithm is off."""
+
+
+def reader_of(settings: ApiSettings) -> type[PgSTACReader]:
+    """A reader whose assets are our own COGs, found by id; any other asset is refused."""
+    ours = re.compile(re.escape(f"{settings.public_url.rstrip('/')}/uploads/") + r"([0-9a-f-]{36})/data\.tif")
+    ingest = IngestSettings(data_dir=settings.data_dir, public_url=settings.public_url)
+
+    @attr.s
+    class OwnReader(PgSTACReader):
+        def _get_asset_info(self, asset: AssetType) -> AssetInfo:
+            info = super()._get_asset_info(asset)
+            options = {**info.get("method_options", {})}
+            if "expression" in options:
+                raise Problem(400, "EXPRESSIONS_OFF", "expressions are not available here")
+            match = ours.fullmatch(info["url"])
+            if match is None:
+                raise Problem(
+                    422,
+                    "ASSET_NOT_SERVED",
+                    f"the asset {info['name']!r} lies elsewhere; tiles are made of uploaded rasters only",
+                )
+            info["url"] = str(cog_path(ingest, UUID(match[1])))
+            return info
+
+    return OwnReader
+
+
+def item_of(
+    request: Request,
+    collection_id: Annotated[str, Path(pattern=NAME, description="Collection")],
+    item_id: Annotated[str, Path(pattern=NAME, description="Item")],
+) -> pystac.Item:
+    """The item as it is now, read for each request so that a replaced one is never served old."""
+    with request.app.state.dbpool.connection() as conn, conn.cursor(row_factory=dict_row) as cursor:
+        row = cursor.execute(sql("api.item"), (item_id, collection_id)).fetchone()
+    if row is None or row["item"] is None:
+        raise Problem(404, "NOT_FOUND", "there is no such item")
+    return pystac.Item.from_dict(row["item"])
+
+
+def renders_of(reader: Any) -> dict[str, dict[str, Any]]:
+    """The render extension's hints of the item."""
+    renders: dict[str, dict[str, Any]] = reader.item.properties.get("renders", {})
+    return renders
+
+
+def create_raster_app(settings: ApiSettings) -> FastAPI:
+    """Return the application that is mounted at `/raster`; the caller sets `state.dbpool`."""
+    app = FastAPI(title=f"{settings.title}: tiles", openapi_url="/api", docs_url="/api.html", redoc_url=None)
+    path_dependency: Callable[..., Any] = item_of
+    items = MultiBaseTilerFactory(
+        reader=reader_of(settings),
+        path_dependency=path_dependency,
+        process_dependency=no_algorithm,
+        router_prefix="/collections/{collection_id}/items/{item_id}",
+        add_viewer=True,
+        get_renders=renders_of,
+        extensions=[wmtsExtension()],
+    )
+    app.include_router(items.router, prefix="/collections/{collection_id}/items/{item_id}", tags=["items"])
+    app.include_router(TMSFactory().router, tags=["tile matrix sets"])
+    app.include_router(ColorMapFactory().router, tags=["colour maps"])
+    add_handlers(app)
+    return app

@@ -1,0 +1,39 @@
+"""Settings of the HTTP side. Built once at the edge and passed to `create_app`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class ApiSettings(BaseSettings):
+    """What an operator may set for the API."""
+
+    model_config = SettingsConfigDict(env_prefix="FEDERATOR_", frozen=True, extra="ignore", populate_by_name=True)
+
+    host: str = Field("127.0.0.1", description="Address that the API listens on.")
+    port: int = Field(8080, ge=1, le=65535, description="Port that the API listens on.")
+    public_url: str = Field(
+        "http://127.0.0.1:8080", pattern=r"^https?://[^\s/?#]+(/[^\s?#]*)?$",
+        description="URL under which users reach this service; every link is made of it, never of a request's headers.",
+    )  # fmt: skip
+    data_dir: Path = Field(Path(".data"), description="Folder for uploads, COGs, keys and the private database.")
+    api_token: SecretStr = Field(
+        SecretStr(""),
+        description="Token that writes need as 'Authorization: Bearer'; empty: only callers on this machine may write.",
+    )
+    title: str = Field("STAC Federator", description="Title of the catalogue and of the start page.")
+    max_body_bytes: int = Field(2**20, gt=0, description="Bytes of the largest request body, uploads excepted.")
+    max_filter_bytes: int = Field(32_768, gt=0, description="Bytes of the longest CQL2 text.")
+    max_filter_depth: int = Field(32, gt=0, description="Deepest nesting of a filter, of brackets and of NOT.")
+    max_filter_terms: int = Field(
+        500, gt=0, description="Words and signs of the longest CQL2 text, and members of a CQL2 JSON filter."
+    )
+    max_ids: int = Field(1000, gt=0, description="Most ids or collections that one search may name.")
+    max_vertices: int = Field(5000, gt=0, description="Most numbers of a search's geometry.")
+
+    def token(self) -> str | None:
+        """The token in clear, None when there is none."""
+        return self.api_token.get_secret_value() or None

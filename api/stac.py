@@ -1,0 +1,184 @@
+"""`/stac`: stac-fastapi-pgstac's routes, models and client with our guard in front, our errors, and links into the log.
+
+Assembled from its parts and not by its `instantiate_api`, which reads links' host from request headers.
+"""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import quote
+
+import attr
+import orjson
+from asyncpg import Connection
+from fastapi import FastAPI
+from stac_fastapi.api.app import StacApi
+from stac_fastapi.api.models import (
+    ItemCollectionUri,
+    create_get_request_model,
+    create_post_request_model,
+    create_request_model,
+)
+from stac_fastapi.pgstac.config import Settings
+from stac_fastapi.pgstac.core import CoreCrudClient
+from stac_fastapi.pgstac.models.extensions import Extensions
+from stac_fastapi.pgstac.types.search import PgstacSearch
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.guard import check_search, refuse
+from api.problems import Problem, add_handlers, answer
+from api.settings import ApiSettings
+
+#: The filter extension's text of today beside the one that stac-fastapi still declares.
+FILTER_URI = "https://api.stacspec.org/v1.0.0/item-search#filter"
+
+
+@attr.s
+class Client(CoreCrudClient):  # type: ignore[misc]
+    """The stock client; items get links into the log and to their tiles."""
+
+    async def _search_base(self, search_request: PgstacSearch, request: Request) -> Any:
+        found = await super()._search_base(search_request, request=request)
+        root = str(request.base_url).removesuffix("/").removesuffix("/stac")
+        for item in found["features"]:
+            if "links" in item and item.get("id") and item.get("collection"):
+                item["links"].extend(item_links(root, item))
+        return found
+
+    def conformance_classes(self) -> list[str]:
+        """What the parts declare, and the filter extension under its present name."""
+        return sorted({*super().conformance_classes(), FILTER_URI})
+
+
+def item_links(root: str, item: dict[str, Any]) -> list[dict[str, str]]:
+    """Links of one item to its history, and of an own raster to its tiles."""
+    collection, item_id = quote(item["collection"], safe=""), quote(item["id"], safe="")
+    links = [
+        {
+            "rel": "version-history",
+            "type": "application/json",
+            "title": "Traces",
+            "href": f"{root}/trace/api/v1/traces/name/{item_id}",
+        },
+        {
+            "rel": "lineage",
+            "type": "application/json",
+            "title": "Events in the log",
+            "href": f"{root}/lineage/v1/collections/{collection}/items/{item_id}/events",
+        },
+    ]
+    data = (item.get("assets") or {}).get("data") or {}
+    if str(data.get("href", "")).startswith(f"{root}/uploads/"):
+        tiles = f"{root}/raster/collections/{collection}/items/{item_id}/WebMercatorQuad"
+        links.append({"rel": "tilejson", "type": "application/json", "href": f"{tiles}/tilejson.json?assets=data"})
+        links.append({"rel": "preview", "type": "text/html", "title": "Map", "href": f"{tiles}/map.html?assets=data"})
+    return links
+
+
+class Guard:
+    """Reads and bounds what a search asks before the frameworks do; other requests pass."""
+
+    def __init__(self, app: ASGIApp, settings: ApiSettings) -> None:
+        self._app, self._settings = app, settings
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        scope["app_root_path"] = scope["root_path"]  # links are made of it, and stac-fastapi knows nothing of being mounted
+        try:
+            receive = await self._checked(scope, receive)
+        except Problem as problem:
+            await answer(problem.status, problem.code, problem.detail, **problem.facts)(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+    async def _checked(self, scope: Scope, receive: Receive) -> Receive:
+        request = Request(scope, receive)
+        if len(scope.get("query_string", b"")) > self._settings.max_body_bytes:
+            raise refuse("QUERY_TOO_LONG", "the query string is too long")
+        parameters: dict[str, Any] = dict(request.query_params)
+        for name in ("ids", "collections", "fields", "sortby", "q"):
+            parameters.pop(name, None) if parameters.get(name) == "" else None
+        check_search(parameters, self._settings)
+        if scope["method"] != "POST":
+            return receive
+        body = await self._body(request)
+        if scope["path"].rstrip("/").endswith("/search"):
+            try:
+                document = orjson.loads(body or b"{}")
+            except orjson.JSONDecodeError:
+                raise refuse("INVALID_BODY", "the body is no JSON") from None
+            check_search(document, self._settings)
+        return _replayed(body)
+
+    async def _body(self, request: Request) -> bytes:
+        body = bytearray()
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > self._settings.max_body_bytes:
+                limit = self._settings.max_body_bytes
+                raise Problem(413, "BODY_TOO_LARGE", f"a body has at most {limit} bytes", limit=limit)
+        return bytes(body)
+
+
+def _replayed(body: bytes) -> Receive:
+    """A `receive` that gives a body that was read already."""
+    messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receive() -> Message:
+        return messages.pop() if messages else {"type": "http.disconnect"}
+
+    return receive
+
+
+@asynccontextmanager
+async def _connection(request: Request, readwrite: str = "r") -> Any:
+    """A read connection; errors of the database become problems further out."""
+    pool = request.app.state.readpool
+    async with pool.acquire() as conn:
+        one: Connection = conn
+        yield one
+
+
+def create_stac_app(settings: ApiSettings) -> FastAPI:
+    """Return the application that is mounted at `/stac`; the caller sets `state.readpool`."""
+    stac_settings = Settings(
+        _env_file=None, openapi_url="/api", docs_url="/api.html", root_path="", stac_fastapi_title=settings.title,
+        stac_fastapi_description="One STAC API over every Earth-observation catalogue that is harvested here.",
+        enable_transactions_extensions=False, enable_catalogs_extension=False, use_api_hydrate=False, prefix_path="",
+    )  # fmt: skip
+    extensions = Extensions(settings=stac_settings)
+    post_model = create_post_request_model(extensions.search, base_model=PgstacSearch)
+    items_model = create_request_model(
+        "ItemCollectionUri", base_model=ItemCollectionUri, extensions=extensions.item_collection, request_type="GET"
+    )
+    collection_search = extensions.collection_search
+    assert collection_search is not None
+    api = StacApi(
+        app=FastAPI(
+            openapi_url=stac_settings.openapi_url,
+            docs_url=stac_settings.docs_url,
+            redoc_url=None,
+            title=settings.title,
+            description=stac_settings.stac_fastapi_description,
+        ),
+        settings=stac_settings,
+        extensions=[*extensions.search, *extensions.item_collection, collection_search],
+        client=Client(pgstac_search_model=post_model),  # type: ignore[call-arg]
+        response_class=JSONResponse,
+        items_get_request_model=items_model,  # type: ignore[arg-type]
+        search_get_request_model=create_get_request_model(extensions.search),
+        search_post_request_model=post_model,
+        collections_get_request_model=collection_search.GET,
+        middlewares=[],
+        add_metrics=False,
+    )
+    app: FastAPI = api.app
+    app.state.get_connection = _connection
+    add_handlers(app)
+    app.add_middleware(Guard, settings=settings)
+    return app

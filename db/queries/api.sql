@@ -1,0 +1,45 @@
+-- name: item
+-- For tiles: the item as it is now. Read through psycopg's raw cursor like all of ours.
+select pgstac.get_item($1, $2) as item;
+
+-- name: sources
+-- Newest run, cursor and refused records per source and collection; the plain cursor only, not those of limited runs.
+select r.source_id, r.collection_id, r.status, r.started_at, r.finished_at, r.fetched, r.added, r.changed, r.unchanged, r.quarantined, r.total,
+    r.error is not null as has_error, c.position, c.updated_at as cursor_updated_at,
+    (select count(*) from federator.quarantine as q where q.source_id = r.source_id and q.collection_id = r.collection_id) as in_quarantine,
+    (select count(*) from federator.holding as h where h.source_id = r.source_id and h.collection_id = r.collection_id) as holdings
+from (
+    select distinct on (source_id, collection_id) * from federator.harvest_run order by source_id, collection_id, id desc
+) as r
+left join federator.harvest_cursor as c
+    on c.source_id = r.source_id and c.collection_id = r.collection_id and c.query_key = '';
+
+-- name: collections
+-- For people: titles and how many items, counted.
+select c.id, c.content ->> 'title' as title, c.content ->> 'description' as description,
+    (select count(*) from pgstac.items as i where i.collection = c.id) as items
+from pgstac.collections as c order by c.id;
+
+-- name: newest_items
+-- Of one collection, by time.
+select id, datetime from pgstac.items where collection = $1 order by datetime desc, id limit $2;
+
+-- name: newest_uploads
+-- For the start page.
+select id, title, state, item_id, collection_id, error_code from federator.upload order by created_at desc limit $1;
+
+-- name: upload_states
+-- For the metrics.
+select state, count(*) as uploads from federator.upload group by state;
+
+-- name: workers
+-- Workers that have beaten within the last half minute.
+select count(*) as alive from procrastinate_workers where last_heartbeat > now() - interval '30 seconds';
+
+-- name: log_state
+-- Size of the log and how many events wait.
+select coalesce((select max(size) from lineage.checkpoint), 0) as size, (select count(*) from lineage.event_outbox) as waiting;
+
+-- name: ping
+-- Does the database answer.
+select 1 as one;
