@@ -22,6 +22,8 @@ from tests.upstreams.stac import copernicus_service, earth_search_service
 
 ODATA_PATH = "/odata/v1"
 STAC_PATH = "/stac/v1"
+#: Where items of the STAC side say that products can be fetched; nothing is there.
+DOWNLOAD_PATH = "/download/odata/v1"
 EARTH_SEARCH_PATH = "/earth-search/v1"
 START_TIMEOUT_S = 30.0
 
@@ -51,7 +53,7 @@ def build_app(offered: list[Product], control: Control) -> Any:
     """The ASGI application of all upstreams."""
     routes = [
         Mount(ODATA_PATH, routes=ODataService(offered).routes()),
-        Mount(STAC_PATH, routes=copernicus_service(offered, ODATA_PATH).routes()),
+        Mount(STAC_PATH, routes=copernicus_service(offered, DOWNLOAD_PATH).routes()),
         Mount(EARTH_SEARCH_PATH, routes=earth_search_service(offered).routes()),
     ]
     return Faulty(Starlette(routes=routes), control)

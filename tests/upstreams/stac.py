@@ -226,12 +226,12 @@ class StacService:
         return link | {"href": f"{href}?{urlencode([*pairs, (name, self._token(last))])}"}
 
 
-def copernicus_service(offered: Sequence[Product], odata_path: str) -> StacService:
-    """The Copernicus dialect; `odata_path` is where the OData service stands on the same host."""
+def copernicus_service(offered: Sequence[Product], download_path: str) -> StacService:
+    """The Copernicus dialect; its assets point below `download_path` on the same host, where nothing can be fetched."""
 
     def render(entry: Entry, root: str) -> JSON:
         host = root.split("/", 3)[:3]
-        return copernicus_item(entry.product, root, "/".join(host) + odata_path)
+        return copernicus_item(entry.product, root, "/".join(host) + download_path)
 
     title = "Demonstration STAC API with invented products"
     return StacService(copernicus_entries(offered), render, title=title, is_stac_server=False)

@@ -18,8 +18,8 @@ _USED = ("alternate-assets/v1.2.0", "authentication/v1.1.0", "file/v2.1.0", "pro
 _COG = "image/tiff; application=geotiff; profile=cloud-optimized"
 
 
-def copernicus_item(product: Product, root: str, odata_root: str) -> JSON:
-    """As stac-fastapi-pgstac of the data space answers. `root` and `odata_root` are URLs of the two services."""
+def copernicus_item(product: Product, root: str, download_root: str) -> JSON:
+    """As stac-fastapi-pgstac of the data space answers. `root` is the service's URL, downloads are below `download_root`."""
     collection = FEDERATED[product.kind]
     geometry = product.geometry()
     assert geometry is not None
@@ -41,7 +41,7 @@ def copernicus_item(product: Product, root: str, odata_root: str) -> JSON:
         "bbox": tiles.bbox(geometry),
         "type": "Feature",
         "links": links,
-        "assets": _assets(product, odata_root),
+        "assets": _assets(product, download_root),
         "geometry": geometry,
         "collection": collection,
         "properties": properties,
@@ -117,8 +117,8 @@ def _radar(product: Product) -> JSON:
     }
 
 
-def _assets(product: Product, odata_root: str) -> dict[str, JSON]:
-    download = f"{odata_root}/Products({product.id})"
+def _assets(product: Product, download_root: str) -> dict[str, JSON]:
+    download = f"{download_root}/Products({product.id})"
     found: dict[str, JSON] = {}
     for key, path, media in _files(product):
         nodes = "".join(f"/Nodes({part})" for part in (product.name, *path.split("/")))
@@ -148,7 +148,7 @@ def _assets(product: Product, odata_root: str) -> dict[str, JSON]:
         "title": "Zipped product",
     }
     found["thumbnail"] = {
-        "href": f"{odata_root}/Assets({product.id})/$value",
+        "href": f"{download_root}/Assets({product.id})/$value",
         "type": "image/jpeg",
         "title": "Quicklook",
         "roles": ["thumbnail", "overview"],
