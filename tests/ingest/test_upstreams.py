@@ -25,8 +25,9 @@ from ingest.model import CollectionMapping, Query, Source
 from ingest.normalise import odata as normalise_odata
 from ingest.normalise import stac as normalise_stac
 from ingest.source_files import read_source
+from tests.shared import shared_path
 from tests.stac_schemas import faults
-from tests.upstreams import Upstreams, serve, source_files
+from tests.upstreams import Upstreams, replay, serve, source_files
 from tests.upstreams.odata_records import record
 from tests.upstreams.products import Product, catalogue, product
 from tests.upstreams.stac import copernicus_entries, earth_search_entries
@@ -415,3 +416,28 @@ async def test_harvests_of_all_sources_give_one_item_for_each_product(pool: Pool
         assert set(item["properties"]["federation:backends"]) == backends
         if name in in_stac:
             assert "alternate" in item["assets"]["Product"], name
+
+
+# Replay
+
+
+async def test_replayed_recordings_are_harvested_by_every_source(pool: Pool, tmp_path: Path) -> None:
+    shared_path("upstreams", "recordings")
+    await ensure_collections(pool)
+    read: Counter[str] = Counter()
+    with replay.serve() as running:
+        for name, text in replay.source_files(running.url).items():
+            (tmp_path / name).write_text(text, encoding="utf-8")
+        known = {source.id: source for source in map(read_source, tmp_path.glob("*.toml"))}
+        for source in known.values():
+            assert source.title.endswith("replayed")
+            for mapping in source.collections:
+                progress = await harvest(Order(source, mapping), Tools(pool, known, 3, Patience(attempts=1)))
+                assert progress.counts.fetched == progress.counts.added + progress.counts.quarantined
+                read[source.id] += progress.counts.added
+    assert set(read) == {"replay-cdse-odata", "replay-creodias-odata", "replay-cdse-stac", "replay-earth-search"}
+    assert all(read.values()), read
+    assert (
+        read["replay-cdse-odata"] == 20 + 2 + 1
+    )  # two pages and one GRD of the manual; the other records are no images of ours
+    assert read["replay-creodias-odata"] == 10

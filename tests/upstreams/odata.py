@@ -7,7 +7,7 @@ the limit. Without `$orderby` there is no dependable order: here it is the order
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from functools import cached_property
 from itertools import islice
@@ -21,13 +21,15 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from tests.upstreams.answers import json_answer, service_root
-from tests.upstreams.odata_filter import TIMES, FilterInvalid, Node, parse
-from tests.upstreams.odata_records import record
+from tests.upstreams.odata_filter import TIMES, AttributesOf, FilterInvalid, Node, parse
+from tests.upstreams.odata_records import attributes, record
 from tests.upstreams.products import Product
 
 MAX_TOP = 1_000
 MAX_SKIP = 10_000
 ORDERS = ("publicationdate", "modificationdate", "contentdate/start", "contentdate/end")
+#: (row, URL of the service, what to expand) -> entity.
+Render = Callable[[Any, str, frozenset[str]], dict[str, Any]]
 EXPANDABLE = ("Attributes", "Assets", "Locations")
 
 
@@ -128,10 +130,14 @@ def _expand(values: Sequence[str]) -> frozenset[str]:
 
 
 class ODataService:
-    """Answers requests below the service root."""
+    """Answers requests below the service root. `render` and `attributes_of` are for rows that are not `Product`."""
 
-    def __init__(self, products: Sequence[Product]) -> None:
+    def __init__(
+        self, products: Sequence[Any], render: Render = record, attributes_of: AttributesOf = attributes
+    ) -> None:
         self.index = Index(products)
+        self._render = render
+        self._attributes_of = attributes_of
 
     def routes(self) -> list[Route]:
         """Routes of the service, to be mounted at its root."""
@@ -156,7 +162,7 @@ class ODataService:
         except FilterInvalid as error:
             return json_answer({"detail": f"Invalid request: {error}"}, 400)
         return json_answer(
-            {"@odata.context": "$metadata#Products/$entity", **record(found, service_root(request), expand)}
+            {"@odata.context": "$metadata#Products/$entity", **self._render(found, service_root(request), expand)}
         )
 
     def _page(self, request: Request) -> dict[str, Any]:
@@ -166,7 +172,7 @@ class ODataService:
         expand = _expand(request.query_params.getlist("$expand"))
         field, descending = _order(query.get("$orderby"))
         text = query.get("$filter")
-        node = parse(text, self.index.meeting) if text else Node(lambda product: True)
+        node = parse(text, self.index.meeting, self._attributes_of) if text else Node(lambda product: True)
         matching = self.index.rows(node, field, descending=descending)
         count: int | None = None
         if query.get("$count", "").lower() in ("true", "1"):
@@ -177,7 +183,7 @@ class ODataService:
         answer: dict[str, Any] = {"@odata.context": f"$metadata#Products({names})" if names else "$metadata#Products"}
         if count is not None:
             answer["@odata.count"] = count
-        answer["value"] = [record(product, service_root(request), expand) for product in window[:top]]
+        answer["value"] = [self._render(product, service_root(request), expand) for product in window[:top]]
         if len(window) > top > 0 and skip + top <= MAX_SKIP:
             pairs = [
                 (name, value) for name, value in request.query_params.multi_items() if name not in ("$skip", "$top")

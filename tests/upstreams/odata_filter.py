@@ -14,12 +14,13 @@ from typing import Any
 
 import shapely
 
-from tests.upstreams.odata_records import attributes
 from tests.upstreams.products import Product
 
 Test = Callable[[Product], bool]
-#: Products (by id) whose footprint meets an area.
+#: Ids of products whose footprint meets an area.
 Meeting = Callable[[Any], frozenset[str]]
+#: A product's attributes: name -> value of the attribute's type.
+AttributesOf = Callable[[Any], dict[str, Any]]
 
 TIMES: dict[str, Callable[[Product], datetime]] = {
     "publicationdate": lambda p: p.published,
@@ -72,13 +73,13 @@ class Node:
     bounds: tuple[Bound, ...] = ()
 
 
-def parse(text: str, meeting: Meeting) -> Node:
+def parse(text: str, meeting: Meeting, attributes_of: AttributesOf) -> Node:
     """Read a filter.
 
     Raises:
         FilterInvalid
     """
-    parser = _Parser(_tokens(text), meeting)
+    parser = _Parser(_tokens(text), meeting, attributes_of)
     node = parser.any_of()
     parser.end()
     return node
@@ -96,10 +97,11 @@ def _tokens(text: str) -> list[tuple[str, str]]:
 
 
 class _Parser:
-    def __init__(self, tokens: list[tuple[str, str]], meeting: Meeting) -> None:
+    def __init__(self, tokens: list[tuple[str, str]], meeting: Meeting, attributes_of: AttributesOf) -> None:
         self._tokens = tokens
         self._at = 0
         self._meeting = meeting
+        self._attributes_of = attributes_of
 
     def end(self) -> None:
         if self._at < len(self._tokens):
@@ -202,7 +204,7 @@ class _Parser:
         op = self._take("name", *_OPERATORS).lower()
         value = self._literal(kind)
         self._take("sign", ")")
-        return Node(_attribute_test(name, _TYPES[kind], op, value))
+        return Node(_attribute_test(self._attributes_of, name, _TYPES[kind], op, value))
 
     def _comparison(self, name: str) -> Node:
         op = self._take("name", *_OPERATORS).lower()
@@ -247,7 +249,7 @@ def _instant(text: str) -> datetime:
     return when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
 
 
-def _attribute_test(name: str, kind: type, op: str, value: Any) -> Test:
+def _attribute_test(attributes_of: AttributesOf, name: str, kind: type, op: str, value: Any) -> Test:
     compare = _OPERATORS[op]
     if kind is str and op not in ("eq", "ne"):
         raise FilterInvalid(f"texts have no order: {op}")
@@ -258,7 +260,7 @@ def _attribute_test(name: str, kind: type, op: str, value: Any) -> Test:
         return lambda p: kind is float and p.cloud is not None and compare(p.cloud, value)
 
     def test(product: Product) -> bool:
-        found = attributes(product).get(name)
+        found = attributes_of(product).get(name)
         return type(found) is kind and compare(found, value)
 
     return test

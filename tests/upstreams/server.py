@@ -115,12 +115,12 @@ def serve(products: int = 200, seed: int = 1, port: int = 0) -> Iterator[Upstrea
         yield Upstreams(url, control, truth_of(offered))
 
 
-def _toml(
+def source_toml(
     source_id: str, title: str, protocol: str, url: str, rank: int, collections: dict[str, dict[str, Any]]
 ) -> str:
+    """Text of one source file."""
     lines = [
-        "# A demonstration upstream: its products are invented.",
-        f'id = "{source_id}"', f'title = "{title}"', f'protocol = "{protocol}"', f'url = "{url}"',
+        f"# {title}", f'id = "{source_id}"', f'title = "{title}"', f'protocol = "{protocol}"', f'url = "{url}"',
         f"rank = {rank}", "requests_per_second = 50",
     ]  # fmt: skip
     for collection, upstream in collections.items():
@@ -148,9 +148,9 @@ def source_files(base_url: str) -> dict[str, str]:
     }
     invented = "demonstration upstream with invented products"
     return {
-        "demo-odata.toml": _toml("demo-odata", f"OData, {invented}", "odata", f"{base}{ODATA_PATH}", 10, odata),
-        "demo-stac.toml": _toml("demo-stac", f"STAC, {invented}", "stac", f"{base}{STAC_PATH}", 20, stac),
-        "demo-earth-search.toml": _toml(
+        "demo-odata.toml": source_toml("demo-odata", f"OData, {invented}", "odata", f"{base}{ODATA_PATH}", 10, odata),
+        "demo-stac.toml": source_toml("demo-stac", f"STAC, {invented}", "stac", f"{base}{STAC_PATH}", 20, stac),
+        "demo-earth-search.toml": source_toml(
             "demo-earth-search", f"Earth Search dialect, {invented}", "stac", f"{base}{EARTH_SEARCH_PATH}", 30, earth
         ),
     }

@@ -49,9 +49,13 @@ class Entry:
         """A property as written or (times) as a datetime, for comparisons and order."""
         if name in self.times:
             return self.times[name]
-        return {"eo:cloud_cover": self.product.cloud, "platform": f"sentinel-{self.product.platform[1:].lower()}"}.get(
-            name
-        )
+        if name == "eo:cloud_cover":
+            return self.product.cloud
+        return f"sentinel-{self.product.platform[1:].lower()}" if name == "platform" else None
+
+    def geometry(self) -> JSON | None:
+        """Footprint."""
+        return self.product.geometry()
 
 
 def copernicus_entries(offered: Sequence[Product]) -> list[Entry]:
@@ -85,12 +89,12 @@ def earth_search_entries(offered: Sequence[Product]) -> list[Entry]:
 
 
 class StacService:
-    """One STAC API below its root."""
+    """One STAC API below its root. Entries are `Entry` or look like it."""
 
     def __init__(
         self,
-        entries: Sequence[Entry],
-        render: Callable[[Entry, str], JSON],
+        entries: Sequence[Any],
+        render: Callable[[Any, str], JSON],
         *,
         title: str,
         is_stac_server: bool,
@@ -261,4 +265,4 @@ def _passes(entry: Entry, asked: Search) -> bool:
     for term in asked.terms:
         if not term.passes(entry.value(term.name)):
             return False
-    return asked.area is None or shapely.intersects(shape(entry.product.geometry()), asked.area)
+    return asked.area is None or shapely.intersects(shape(entry.geometry()), asked.area)
