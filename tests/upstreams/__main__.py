@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 
@@ -28,7 +29,8 @@ def main() -> int:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         paths = {"odata": ODATA_PATH, "stac": STAC_PATH, "earth_search": EARTH_SEARCH_PATH}
         print(json.dumps({"url": url} | {name: f"{url}{path}" for name, path in paths.items()}), flush=True)
-        server_of(app).run([listener])
+        with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it again after its own end
+            server_of(app).run([listener])
     return 0
 
 
