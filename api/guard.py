@@ -140,7 +140,7 @@ def check_datetime(value: Any) -> None:
         raise refuse("INVALID_DATETIME", "datetime is a text", field="datetime")
     parts = value.split("/")
     try:
-        times = [None if part in ("", "..") else parse_time(part) for part in parts]
+        times = [None if part in ("", "..") else parse_time(part, years=(1, 10_000)) for part in parts]
     except RecordRejected:
         raise refuse(
             "INVALID_DATETIME", "datetime is RFC 3339 with zone, or an interval of two", field="datetime"

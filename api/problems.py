@@ -12,6 +12,7 @@ from typing import Any
 
 import asyncpg
 import psycopg
+import rasterio
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from psycopg_pool import PoolTimeout
@@ -69,6 +70,7 @@ TABLE: dict[type[Exception], tuple[int, str, str]] = {
     TileOutsideBounds: (404, "TILE_OUTSIDE_BOUNDS", "the tile is outside the raster"),
     RioTilerError: (400, "INVALID_PARAMETER", "the raster has no such asset, band or option"),
     TilerError: (400, "INVALID_PARAMETER", "the raster has no such asset, band or option"),
+    rasterio._err.CPLE_BaseError: (400, "INVALID_PARAMETER", "the coordinates have no place in the raster"),
     RasterioError: (422, "RASTER_UNREADABLE", "the raster cannot be read"),
 }
 CODES = {

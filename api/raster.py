@@ -13,6 +13,7 @@ from fastapi import FastAPI, Path
 from psycopg.rows import dict_row
 from rio_tiler.types import AssetInfo, AssetType
 from starlette.requests import Request
+from titiler.core.dependencies import AssetsParams
 from titiler.core.factory import ColorMapFactory, MultiBaseTilerFactory, TMSFactory
 from titiler.extensions.wmts import wmtsExtension
 from titiler.pgstac.reader import PgSTACReader
@@ -81,6 +82,7 @@ def create_raster_app(settings: ApiSettings) -> FastAPI:
     items = MultiBaseTilerFactory(
         reader=reader_of(settings),
         path_dependency=path_dependency,
+        layer_dependency=AssetsParams,
         process_dependency=no_algorithm,
         router_prefix="/collections/{collection_id}/items/{item_id}",
         add_viewer=True,

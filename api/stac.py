@@ -88,7 +88,9 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        scope["app_root_path"] = scope["root_path"]  # links are made of it, and stac-fastapi knows nothing of being mounted
+        scope["app_root_path"] = scope[
+            "root_path"
+        ]  # links are made of it, and stac-fastapi knows nothing of being mounted
         try:
             receive = await self._checked(scope, receive)
         except Problem as problem:

@@ -23,8 +23,8 @@ _ID = re.compile(r"[A-Za-z0-9._~-]{1,512}")
 _RFC3339 = re.compile(r"\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(\.\d+)?([Zz]|[+-]\d{2}:\d{2})")
 
 
-def parse_time(value: Any) -> datetime:
-    """Read an RFC 3339 time with zone, as UTC.
+def parse_time(value: Any, years: tuple[int, int] = YEARS) -> datetime:
+    """Read an RFC 3339 time with zone, as UTC; `years` is from, before.
 
     Raises:
         RecordRejected: "datetime-invalid" for anything else ("now", no zone, year out of range).
@@ -37,7 +37,7 @@ def parse_time(value: Any) -> datetime:
         parsed = datetime.fromisoformat(f"{seconds}.{(fraction or '0')[:6].ljust(6, '0')}{zone}").astimezone(UTC)
     except (ValueError, OverflowError):
         raise RecordRejected("datetime-invalid", f"no such time: {value[:60]!r}") from None
-    if not YEARS[0] <= parsed.year < YEARS[1]:
+    if not years[0] <= parsed.year < years[1]:
         raise RecordRejected("datetime-invalid", f"year {parsed.year} is out of range")
     return parsed
 

@@ -144,8 +144,8 @@ async def _clock(conn: Connection) -> datetime:
 
 
 def key_id(vkey: str) -> str:
-    """The short name of a key: name+hash of its verifier key."""
-    return vkey.rsplit("+", 1)[0]
+    """The short name of a key: name+hash of its verifier key (whose base64 may hold a plus sign too)."""
+    return "+".join(vkey.split("+", 2)[:2])
 
 
 def leaf_bytes(row: dict[str, Any], body_sha256: str, origin: str, key: str | None) -> bytes:

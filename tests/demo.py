@@ -110,7 +110,7 @@ async def upload_sample(http: httpx.AsyncClient, path: Path, token: str | None) 
 def links(public_url: str, item: dict[str, Any], product: str) -> list[tuple[str, str]]:
     """What to look at, as (words, URL)."""
     tiles = f"{public_url}/raster/collections/uploads/items/{item['id']}"
-    query = urllib.parse.urlencode({"assets": "data|indexes=1", "rescale": "0,4000"})
+    query = urllib.parse.urlencode({"assets": "data|bidx=1", "rescale": "0,4000"})
     found = urllib.parse.urlencode({"collections": "sentinel-2-l2a", "limit": 5, "filter": "eo:cloud_cover < 20"})
     return [
         ("start page", f"{public_url}/"),

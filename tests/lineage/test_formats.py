@@ -16,6 +16,7 @@ from lineage import multihash, verify
 from lineage.canonical import NotCanonical, canonical, item_sha256
 from lineage.ids import uuid7
 from lineage.note import checkpoint_text, sign_note
+from lineage.sequencer import key_id
 from tests.lineage.samples import signer
 from tests.shared import shared_path
 
@@ -80,6 +81,10 @@ def test_our_notes_are_read_by_another_implementation(tmp_path: Path) -> None:
     assert aics_tlog.verify_note(parsed, [aics_tlog.parse_vkey(keys.log_vkey)])
     assert aics_tlog.parse_checkpoint(parsed.text).size == 7
     assert verify.checkpoint_verdict(verify.parse_checkpoint(note), verify.parse_vkey(keys.log_vkey)) == "ok"
+
+
+def test_a_plus_sign_in_a_keys_base64_does_not_change_its_short_name() -> None:
+    assert key_id("example.org/log+1a2b3c4d+AUNv+JFS/PfcnwYeiiXtSMzCckRjqsQ+K1SiIrHRrqq0") == "example.org/log+1a2b3c4d"
 
 
 def test_keys_are_made_once_and_private(tmp_path: Path) -> None:

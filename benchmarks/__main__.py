@@ -1,0 +1,37 @@
+"""`make bench`: runs every measurement on a private server of its own and prints it as lines for RESULTS.md."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+
+from benchmarks import load
+from db import cluster
+from db.settings import DatabaseSettings
+
+PACKAGES = ("pypgstac", "psycopg", "orjson")
+
+
+def main() -> int:
+    """Measure and print; durable settings, nothing else on the server."""
+    with tempfile.TemporaryDirectory(prefix="federator-bench-", ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o755)
+        settings = DatabaseSettings(data_dir=Path(folder), pghost="", pgdatabase="")
+        try:
+            server = cluster.start(settings).model_copy(update={"pgdatabase": "postgres"})
+            print(
+                "versions:",
+                ", ".join(f"{name} {version(name)}" for name in PACKAGES),
+                f"Python {sys.version.split()[0]}",
+            )
+            for name, value in load.run(server).items():
+                print(f"load: {name}: {value:,.2f}")
+        finally:
+            cluster.stop(settings)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

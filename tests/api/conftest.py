@@ -1,0 +1,50 @@
+"""One application and database for the tests that only look."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from api.settings import ApiSettings
+from db.pools import open_pool
+from db.settings import DatabaseSettings
+from ingest.collection_files import ensure_collections
+from ingest.store import put_item
+from lineage.keys import load_signer
+from lineage.sequencer import sequence
+from lineage.settings import LineageSettings
+from tests.api.samples import creation, item
+from tests.api.server import running
+from tests.conftest import cloned
+
+ITEMS = 57
+
+
+async def fill(database: DatabaseSettings, data_dir: Path) -> None:
+    """Collections, items with events, and a sequenced log."""
+    async with open_pool(database) as pool:
+        await ensure_collections(pool)
+        async with pool.connection() as conn:
+            for number in range(ITEMS):
+                async with conn.transaction():
+                    await put_item(conn, item(number), creation(item(number)))
+        await sequence(pool, load_signer(LineageSettings(data_dir=data_dir)))
+
+
+@pytest.fixture(scope="session")
+def api(postgres: DatabaseSettings, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    """A client of the running application."""
+    data_dir = tmp_path_factory.mktemp("api")
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    settings = ApiSettings(data_dir=data_dir, public_url=url)
+    with cloned(postgres, template) as database:
+        asyncio.run(fill(database, data_dir))
+        with running(settings, database, listener), httpx.Client(base_url=url, timeout=30) as client:
+            yield client

@@ -1,0 +1,34 @@
+"""The real application on a real port, for the tests of the API."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+import uvicorn
+
+from api.main import create_app
+from api.settings import ApiSettings
+from db.settings import DatabaseSettings
+
+
+@contextlib.contextmanager
+def running(settings: ApiSettings, database: DatabaseSettings, listener: socket.socket) -> Iterator[str]:
+    """Serve on an already bound socket in a thread; yields the base URL."""
+    config = uvicorn.Config(create_app(settings, database), log_level="warning", lifespan="on", ws="none")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread.start()
+    deadline = time.monotonic() + 20
+    while not server.started and thread.is_alive() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert server.started, "the application did not start"
+    try:
+        yield settings.public_url
+    finally:
+        server.should_exit = True
+        thread.join(timeout=20)
+        listener.close()
