@@ -7,9 +7,15 @@ import os
 from ingest.uploads.drivers import gdal_skip
 from ingest.uploads.sandbox import ALLOWED_DRIVERS, GDAL_ENVIRONMENT
 
+#: Tiles are written as these.
+ENCODERS = ("PNG", "JPEG", "WEBP")
+#: rasterio's calculate_default_transform, which rio-tiler calls for every tile, builds a VRT in memory (docs/adr/0016). The
+#: process reads nothing but COGs that we made, each opened with the GTiff driver only.
+INTERNAL = ("VRT",)
+
 
 def apply() -> None:
     """Set the environment; what an operator has set stays, except the list of drivers."""
     for name, value in GDAL_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    os.environ["GDAL_SKIP"] = gdal_skip(ALLOWED_DRIVERS)
+    os.environ["GDAL_SKIP"] = gdal_skip((*ALLOWED_DRIVERS, *ENCODERS, *INTERNAL))

@@ -57,6 +57,7 @@ TABLE: dict[type[Exception], tuple[int, str, str]] = {
     asyncpg.RaiseError: (400, "INVALID_QUERY", "the database cannot make sense of the query"),
     asyncpg.SyntaxOrAccessError: (400, "INVALID_QUERY", "the database cannot make sense of the query"),
     asyncpg.PostgresConnectionError: (503, "DATABASE_UNAVAILABLE", "the database does not answer; try again"),
+    asyncpg.InternalClientError: (503, "DATABASE_UNAVAILABLE", "the database does not answer; try again"),
     asyncpg.InterfaceError: (503, "DATABASE_UNAVAILABLE", "the database does not answer; try again"),
     asyncpg.CannotConnectNowError: (503, "DATABASE_UNAVAILABLE", "the database is starting; try again"),
     asyncpg.AdminShutdownError: (503, "DATABASE_UNAVAILABLE", "the database is being restarted; try again"),

@@ -39,3 +39,15 @@ class PublicUrl:
             if self._prefix:
                 scope |= {"root_path": self._prefix, "path": self._prefix + scope["path"]}
         await self._app(scope, receive, send)
+
+
+class Mounted:
+    """For an application that is mounted: its links are made of the mount's path too, which Starlette leaves out."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            scope["app_root_path"] = scope["root_path"]
+        await self._app(scope, receive, send)

@@ -9,16 +9,20 @@ from uuid import UUID
 
 import attr
 import pystac
+import rasterio
 from fastapi import FastAPI, Path
 from psycopg.rows import dict_row
+from rio_tiler.io import BaseReader, Reader
 from rio_tiler.types import AssetInfo, AssetType
 from starlette.requests import Request
+from starlette.responses import Response
 from titiler.core.dependencies import AssetsParams
 from titiler.core.factory import ColorMapFactory, MultiBaseTilerFactory, TMSFactory
 from titiler.extensions.wmts import wmtsExtension
 from titiler.pgstac.reader import PgSTACReader
 
-from api.problems import Problem, add_handlers
+from api.problems import Problem, add_handlers, answer
+from api.public_url import Mounted
 from api.settings import ApiSettings
 from db.queries import sql
 from ingest.settings import IngestSettings
@@ -31,6 +35,15 @@ def no_algorithm() -> None:
     """Post-processing by algorithm is off."""
 
 
+@attr.s
+class CogReader(Reader):
+    """rio-tiler's reader; opens a file as GeoTIFF or not at all, whatever drivers the process has."""
+
+    def __attrs_post_init__(self) -> None:
+        self.dataset = self.dataset or self._ctx_stack.enter_context(rasterio.open(self.input, driver="GTiff"))
+        super().__attrs_post_init__()  # type: ignore[no-untyped-call]
+
+
 def reader_of(settings: ApiSettings) -> type[PgSTACReader]:
     """A reader whose assets are our own COGs, found by id; any other asset is refused."""
     ours = re.compile(re.escape(f"{settings.public_url.rstrip('/')}/uploads/") + r"([0-9a-f-]{36})/data\.tif")
@@ -38,6 +51,8 @@ def reader_of(settings: ApiSettings) -> type[PgSTACReader]:
 
     @attr.s
     class OwnReader(PgSTACReader):
+        reader: type[BaseReader] = attr.ib(default=CogReader)
+
         def _get_asset_info(self, asset: AssetType) -> AssetInfo:
             info = super()._get_asset_info(asset)
             options = {**info.get("method_options", {})}
@@ -75,6 +90,10 @@ def renders_of(reader: Any) -> dict[str, dict[str, Any]]:
     return renders
 
 
+async def _on_bad_option(request: Request, error: Exception) -> Response:
+    return answer(400, "INVALID_PARAMETER", "a band, range or option does not fit this raster")
+
+
 def create_raster_app(settings: ApiSettings) -> FastAPI:
     """Return the application that is mounted at `/raster`; the caller sets `state.dbpool`."""
     app = FastAPI(title=f"{settings.title}: tiles", openapi_url="/api", docs_url="/api.html", redoc_url=None)
@@ -93,4 +112,7 @@ def create_raster_app(settings: ApiSettings) -> FastAPI:
     app.include_router(TMSFactory().router, tags=["tile matrix sets"])
     app.include_router(ColorMapFactory().router, tags=["colour maps"])
     add_handlers(app)
+    for kind in (ValueError, IndexError):  # what rio-tiler and titiler raise for options that do not fit
+        app.add_exception_handler(kind, _on_bad_option)
+    app.add_middleware(Mounted)
     return app

@@ -30,6 +30,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.guard import check_search, refuse
 from api.problems import Problem, add_handlers, answer
+from api.public_url import Mounted
 from api.settings import ApiSettings
 
 #: The filter extension's text of today beside the one that stac-fastapi still declares.
@@ -88,9 +89,6 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        scope["app_root_path"] = scope[
-            "root_path"
-        ]  # links are made of it, and stac-fastapi knows nothing of being mounted
         try:
             receive = await self._checked(scope, receive)
         except Problem as problem:
@@ -183,4 +181,5 @@ def create_stac_app(settings: ApiSettings) -> FastAPI:
     app.state.get_connection = _connection
     add_handlers(app)
     app.add_middleware(Guard, settings=settings)
+    app.add_middleware(Mounted)
     return app

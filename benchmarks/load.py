@@ -37,7 +37,8 @@ def make_items(number: int) -> list[dict[str, Any]]:
     mapping = CollectionMapping(COLLECTION, {})
     found: list[dict[str, Any]] = []
     with serve(products=number * 4, seed=3) as upstream, httpx.Client(timeout=60) as http:
-        wanted = "Collection/Name eq 'SENTINEL-2' and Attributes/OData.CSC.StringAttribute/any(att:att/Name eq 'productType' and att/OData.CSC.StringAttribute/Value eq 'S2MSI2A')"
+        by_type = "Attributes/OData.CSC.StringAttribute/any(att:att/Name eq 'productType' and {} eq 'S2MSI2A')"
+        wanted = f"Collection/Name eq 'SENTINEL-2' and {by_type.format('att/OData.CSC.StringAttribute/Value')}"
         while len(found) < number:
             query = {
                 "$filter": wanted,

@@ -68,9 +68,9 @@ def site(postgres: DatabaseSettings, template: str, tmp_path_factory: pytest.Tem
     listener.bind(("127.0.0.1", 0))
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     settings = ApiSettings(data_dir=tmp_path_factory.mktemp("site"), public_url=url)
-    with cloned(postgres, template) as database, running(settings, database, listener):
-        with httpx.Client(base_url=url, timeout=60) as http:
-            yield Site(http, database, settings)
+    client = httpx.Client(base_url=url, timeout=60)
+    with cloned(postgres, template) as database, running(settings, database, listener), client as http:
+        yield Site(http, database, settings)
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +111,7 @@ def test_an_upload_is_found_read_and_proven(site: Site, raster: tuple[dict[str, 
     assert site.http.get(f"/trace/api/v1/traces/hash/{trace['product']['hash']}").json() == [trace]
 
 
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 def test_tiles_show_the_pixels_and_nodata_is_transparent(site: Site, raster: tuple[dict[str, Any], Any, bytes]) -> None:
     state, pixels, _ = raster
     base = f"/raster/collections/uploads/items/{state['item_id']}"
@@ -211,10 +212,18 @@ def test_ids_of_nothing(site: Site, path: str) -> None:
 
 @pytest.mark.parametrize(
     ("form", "code"),
-    [(b"{", "INVALID_BODY"), (b"[]", "INVALID_BODY"), (b'{"title": 7}', "INVALID_FIELD"), (b'{"title": "t"}', "DATETIME_REQUIRED"),
-     (b'{"title": "t", "datetime": "now"}', "DATETIME_INVALID"), (b'{"title": "t", "datetime": "2026-01-01T00:00:00Z", "collection": "x"}', "COLLECTION_UNKNOWN"),
-     (b'{"title": "\\u0000", "datetime": "2026-01-01T00:00:00Z"}', "INVALID_FIELD"), (b" " * 2_000_000, "BODY_TOO_LARGE")],
-)  # fmt: skip
+    [
+        (b"{", "INVALID_BODY"),
+        (b"[]", "INVALID_BODY"),
+        (b'{"title": 7}', "INVALID_FIELD"),
+        (b'{"title": "t"}', "DATETIME_REQUIRED"),
+        (b'{"title": "t", "datetime": "now"}', "DATETIME_INVALID"),
+        (b'{"title": "t", "datetime": "2026-01-01T00:00:00Z", "collection": "x"}', "COLLECTION_UNKNOWN"),
+        (b'{"title": "\\u0000", "datetime": "2026-01-01T00:00:00Z"}', "INVALID_FIELD"),
+        (b" " * 2_000_000, "BODY_TOO_LARGE"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
 def test_wrong_upload_forms(site: Site, form: bytes, code: str) -> None:
     answer = site.http.post("/uploads", content=form)
     assert_problem(answer)

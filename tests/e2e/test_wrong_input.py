@@ -102,7 +102,7 @@ def test_no_crs(demo: System, tmp_path: Path) -> None:
     path = tmp_path / "nocrs.tif"
     with rasterio.open(
         path, "w", driver="GTiff", width=64, height=64, count=1, dtype="uint8",
-        transform=rasterio.transform.from_origin(0, 0, 1, 1),
+        transform=rasterio.transform.from_origin(500_000, 5_000_000, 10, 10),
     ) as target:  # fmt: skip
         target.write(np.ones((1, 64, 64), "uint8"))
     assert "NO_CRS" in json.dumps(send(demo, path.read_bytes()))
