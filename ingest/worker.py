@@ -32,6 +32,7 @@ from ingest.harvest import HarvestBusy, Order, Tools, harvest, interrupt_silent_
 from ingest.model import Source
 from ingest.settings import IngestSettings
 from ingest.source_files import find_mapping, find_source, load_sources
+from ingest.uploads import service as uploads
 from lineage.errors import LineageError
 from lineage.keys import Signer, load_signer
 from lineage.sequencer import sequence
@@ -125,8 +126,6 @@ def create_worker_app(settings: IngestSettings, database: DatabaseSettings) -> p
 
     @app.task(name=PROCESS_UPLOAD, queue=QUEUE, pass_context=True, retry=_Again())
     async def process_upload_task(context: JobContext, upload_id: str) -> None:
-        from ingest.uploads import service as uploads  # loads GDAL, which most commands of ours do not need
-
         parts: _Parts = context.additional_context["parts"]
         await uploads.process(parts.pool, settings, upload_id)
 
@@ -236,3 +235,4 @@ async def _take_up(app: procrastinate.App, parts: _Parts) -> None:
         except exceptions.ConnectorException:  # the same work waits in the queue again already
             await app.job_manager.finish_job(job, jobs.Status.FAILED, delete_job=True)
     await interrupt_silent_runs(parts.pool)
+    await uploads.repair(parts.pool)

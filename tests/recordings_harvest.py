@@ -1,7 +1,7 @@
 """Harvests the replayed recordings with `python -m ingest harvest`, as a user would: `python -m tests.recordings_harvest`.
 
-A private database in a temporary folder, a loopback server that answers with the recorded records verbatim, the real command. Prints one row per
-source and collection: records read, items new, refused, and at the end what is in the catalogue.
+A private database in a temporary folder, a loopback server that answers with the recorded records verbatim, the real
+command. Prints one row per source and collection: records read, items stored, refused; then what is in the catalogue.
 """
 
 from __future__ import annotations

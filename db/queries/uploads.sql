@@ -31,6 +31,10 @@ set attempts = attempts + 1, lease_until = now() + make_interval(secs => $2), up
 where id = $1 and state in ('received', 'scanning', 'converting', 'registering') and coalesce(lease_until, '-infinity') < now()
 returning *;
 
+-- name: renew
+-- The work goes on.
+update federator.upload set lease_until = now() + make_interval(secs => $2) where id = $1 and lease_until is not null;
+
 -- name: release
 -- Give the work back: the next worker need not wait for the lease.
 update federator.upload set lease_until = null where id = $1;

@@ -12,14 +12,16 @@ import logging
 import os
 import unicodedata
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import psycopg
 from blake3 import blake3
 from psycopg.types.json import Jsonb
+from psycopg_pool import PoolTimeout
 
 from db.pools import Connection, Pool
 from db.queries import sql
@@ -29,7 +31,7 @@ from ingest.settings import IngestSettings
 from ingest.store import put_item
 from ingest.uploads.item import build_item, item_id_of, software
 from ingest.uploads.model import ARROWS, IllegalArrow, State, Upload, from_row
-from ingest.uploads.sandbox import WALL_S, ChildFailed, run_child
+from ingest.uploads.sandbox import ChildFailed, run_child
 from ingest.uploads.tiff_header import walk
 from lineage import log as lineage_log
 from lineage.canonical import item_sha256
@@ -41,7 +43,8 @@ log = logging.getLogger(__name__)
 WRITABLE = "federator:writable"
 MAX_TITLE_BYTES = 255
 MAX_ATTEMPTS = 5
-LEASE_S = WALL_S + 60
+#: Renewed while the work goes on; a dead worker's upload is taken up by another after this.
+LEASE_S = 30.0
 
 
 class UploadUnknown(LookupError):
@@ -270,7 +273,8 @@ async def process(pool: Pool, settings: IngestSettings, upload_id: str | UUID) -
         return None
     upload = from_row(row)
     try:
-        return await _process(pool, settings, upload)
+        async with _leased(pool, identity):
+            return await _process(pool, settings, upload)
     except UploadRejected as error:
         log.info("upload refused", extra={"upload": str(identity), "code": error.code})
         async with pool.connection() as conn, conn.transaction():
@@ -284,6 +288,24 @@ async def process(pool: Pool, settings: IngestSettings, upload_id: str | UUID) -
         reason = UploadRejected("CONVERSION_FAILED", "the conversion failed several times; an operator has been told")
         async with pool.connection() as conn, conn.transaction():
             return await move(conn, identity, State.FAILED, error=reason)
+
+
+@asynccontextmanager
+async def _leased(pool: Pool, upload_id: UUID) -> AsyncIterator[None]:
+    """Renew the lease until the work is done; a renewal that fails is tried again at the next beat."""
+
+    async def renew() -> None:
+        while True:
+            await asyncio.sleep(LEASE_S / 3)
+            with suppress(psycopg.Error, PoolTimeout):
+                async with pool.connection() as conn:
+                    await conn.execute(sql("uploads.renew"), (upload_id, LEASE_S))
+
+    beat = asyncio.create_task(renew())
+    try:
+        yield
+    finally:
+        beat.cancel()
 
 
 async def _process(pool: Pool, settings: IngestSettings, upload: Upload) -> Upload:

@@ -327,3 +327,20 @@ async def test_a_second_sender_is_refused_at_once(catalogue: Pool, settings: Ing
 def test_the_list_of_drivers_is_that_of_this_gdal() -> None:
     with rasterio.Env() as env:
         assert set(env.drivers()) <= set(RASTER_DRIVERS)
+
+
+async def test_the_lease_is_renewed_while_the_work_goes_on(
+    catalogue: Pool, settings: IngestSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "LEASE_S", 0.3)
+    write(tmp_path / "a.tif")
+    upload = await received(catalogue, settings, tmp_path / "a.tif")
+    async with catalogue.connection() as conn:
+        await conn.execute("delete from procrastinate_jobs")  # a waiting job would keep repair from enqueuing another
+    work = asyncio.create_task(service.process(catalogue, settings, upload.id))
+    await asyncio.sleep(0.9)  # three leases; starting the child alone takes longer
+    assert not work.done()
+    assert await service.repair(catalogue) == 0, "nobody takes work away that goes on"
+    done = await work
+    assert done is not None
+    assert done.state is State.READY
