@@ -11,7 +11,7 @@ import socket
 import sys
 import urllib.parse
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import httpx
 import numpy as np
@@ -62,19 +62,39 @@ def write_sample(path: Path) -> None:
         target.write(pixels)
 
 
-async def harvest(source: str, env: dict[str, str], steps: Steps) -> None:
-    """Harvest one source to the end with the command that a user would type."""
-    with steps.step(f"harvesting {source}"):
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "ingest", "harvest", source, env={**os.environ, **env}, start_new_session=True
-        )
-        try:
-            status = await process.wait()
-        except asyncio.CancelledError:
-            process.terminate()
-            await process.wait()
-            raise
-    if status not in (0, 1):  # 1: some records were refused, which the demonstration has on purpose
+async def harvest_all(env: dict[str, str], steps: Steps, log_file: Path, *, is_first: bool) -> None:
+    """Harvest the sources: one after the other for people to watch at first, all at once when little can be new."""
+    if is_first:
+        for source in SOURCES:
+            with steps.step(f"harvesting {source}"):
+                await harvest(source, env, steps, None)
+        return
+    with steps.step("harvesting what is new"), log_file.open("ab") as log:
+        async with asyncio.TaskGroup() as group:
+            for source in SOURCES:
+                group.create_task(harvest(source, env, steps, log))
+
+
+async def harvest(source: str, env: dict[str, str], steps: Steps, log: IO[bytes] | None) -> None:
+    """Harvest one source to the end with the command that a user would type; its words go to the terminal or a log."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "ingest",
+        "harvest",
+        source,
+        env={**os.environ, **env},
+        start_new_session=True,
+        stdout=log,
+        stderr=log,
+    )
+    try:
+        status = await process.wait()
+    except asyncio.CancelledError:
+        process.terminate()
+        await process.wait()
+        raise
+    if status != 0:
         steps.say(f"harvest of {source} ended with status {status}")
 
 
@@ -160,10 +180,9 @@ def main() -> int:
         with steps.step("waiting for upstreams and API"):
             await wait_for_http(f"{upstream_url}/_control", timeout_s=60, stopping=stopping)
             await wait_for_http(f"{settings.public_url}/_mgmt/ping", timeout_s=60, stopping=stopping)
-        for source in SOURCES:
-            await harvest(source, env, steps)
         async with httpx.AsyncClient(base_url=settings.public_url, timeout=30) as http:
             item = await sample_item(http)
+            await harvest_all(env, steps, data_dir / "log" / "harvest.log", is_first=item is None)
             if item is None:
                 with steps.step("uploading a sample raster"):
                     await asyncio.to_thread(write_sample, sample)

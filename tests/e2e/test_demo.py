@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+import odc.stac
 import pystac_client
 import pytest
 import rasterio
@@ -137,6 +138,14 @@ def test_rasterio_opens_the_uploaded_asset_over_http(demo: System, uploaded: dic
         assert np.array_equal(source.read(1), uploaded["pixels"])
 
 
+@pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")
+def test_odc_stac_loads_the_uploaded_raster(demo: System, uploaded: dict[str, Any]) -> None:
+    client = pystac_client.Client.open(f"{demo.url}/stac")
+    (item,) = client.search(collections=["uploads"], ids=[uploaded["upload"]["item_id"]]).items()
+    loaded = odc.stac.load([item], bands=["data"])["data"].isel(time=0)
+    assert np.array_equal(loaded.values, uploaded["pixels"])
+
+
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 def test_tile_shows_the_uploaded_pixels(demo: System, uploaded: dict[str, Any]) -> None:
     """Every pixel of a tile at native zoom equals a source pixel within one pixel's reach (nearest resampling)."""
@@ -162,8 +171,10 @@ def test_tile_shows_the_uploaded_pixels(demo: System, uploaded: dict[str, Any]) 
 def test_trace_of_a_harvested_product_and_of_the_upload(demo: System, uploaded: dict[str, Any]) -> None:
     product = httpx.get(f"{demo.url}/stac/search", params={"collections": "sentinel-1-grd", "limit": 1}).json()
     for name in (product["features"][0]["id"], uploaded["upload"]["item_id"]):
-        traces = httpx.get(f"{demo.url}/trace/api/v1/traces/name/{name}").json()
-        assert traces, name
+        deadline = time.monotonic() + 10  # a trace is shown once its event has a number
+        while not (traces := httpx.get(f"{demo.url}/trace/api/v1/traces/name/{name}").json()):
+            assert time.monotonic() < deadline, name
+            time.sleep(0.2)
         assert {"id", "timestamp", "origin", "event", "product", "signature"} <= set(traces[0])
 
 
