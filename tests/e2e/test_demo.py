@@ -138,7 +138,7 @@ def test_rasterio_opens_the_uploaded_asset_over_http(demo: System, uploaded: dic
         assert np.array_equal(source.read(1), uploaded["pixels"])
 
 
-@pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::PendingDeprecationWarning")  # in odc-stac itself
 def test_odc_stac_loads_the_uploaded_raster(demo: System, uploaded: dict[str, Any]) -> None:
     client = pystac_client.Client.open(f"{demo.url}/stac")
     (item,) = client.search(collections=["uploads"], ids=[uploaded["upload"]["item_id"]]).items()
