@@ -18,7 +18,7 @@ from db import cluster
 from db.errors import ClusterError
 from db.settings import DatabaseSettings
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
 
 @pytest.fixture

@@ -18,6 +18,8 @@ from db.settings import DatabaseSettings
 from tests.ingest.commands import Commands
 from tests.ingest.odata_server import ODataServer, over_http, s2_product
 
+pytestmark = pytest.mark.slow  # each test starts processes
+
 
 @pytest.fixture
 def commands(database: DatabaseSettings, tmp_path: Path) -> Commands:

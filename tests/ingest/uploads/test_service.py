@@ -148,6 +148,7 @@ async def test_the_work_of_a_dead_worker_is_done_again_with_the_same_result(
 DTYPES = ["uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float32", "float64"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", DTYPES)
 async def test_every_type_keeps_its_pixels(
     catalogue: Pool, settings: IngestSettings, tmp_path: Path, dtype: str
@@ -188,6 +189,7 @@ REAL = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", REAL)
 async def test_real_rasters(catalogue: Pool, settings: IngestSettings, name: str) -> None:
     path = shared_path("rasters", name)
