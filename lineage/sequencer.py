@@ -149,7 +149,7 @@ def key_id(vkey: str) -> str:
 
 
 def leaf_bytes(row: dict[str, Any], body_sha256: str, origin: str, key: str | None) -> bytes:
-    """The canonical bytes that enter the tree (keys: docs/architecture.md)."""
+    """The canonical bytes that enter the tree: who did what when, and the hash of the body."""
     return canonical(
         {
             "v": 1,

@@ -2,7 +2,7 @@
 
     created -> uploading -> received -> scanning -> converting -> registering -> ready
                                            |            |             |
-                                           +-> rejected +-> failed <--+         (byod-security-reliability.md 2.2)
+                                           +-> rejected +-> failed <--+
 
 Every arrow is one transaction with one event. A worker that takes up the work of a dead one begins again at `scanning`.
 """

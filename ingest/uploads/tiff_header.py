@@ -2,7 +2,7 @@
 
 Checks what costs GDAL time, memory or safety: directories without end, tags that point outside the file, metadata that makes
 GDAL open other files, decompression bombs. Linear in the header's size; reads nothing outside the file.
-Layout: TIFF 6.0 section 2, BigTIFF design (awaresystems.be); rules and their reasons: byod-security-reliability.md 2.3.
+Layout: TIFF 6.0 section 2, BigTIFF design (awaresystems.be).
 """
 
 from __future__ import annotations
