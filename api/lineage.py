@@ -92,9 +92,12 @@ async def proof_of(
 
 
 @facade.get("/status")
-async def status() -> dict[str, Any]:
-    """That the service runs."""
-    return {"server_version": "0.1.0", "protocol_version": ["1.1.0"], "status": "running"}
+async def status(request: Request) -> dict[str, Any]:
+    """`running` when the database answers and the log has begun, `degraded` before; a database that is away is a 503."""
+    async with parts_of(request).pool.connection() as conn:
+        has_begun = await history.newest_note(conn) is not None
+    state = "running" if has_begun else "degraded"
+    return {"server_version": request.app.version, "protocol_version": ["1.1.0"], "status": state}
 
 
 @facade.get("/v1/traces/name/{name:path}")

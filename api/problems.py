@@ -55,6 +55,8 @@ TABLE: dict[type[Exception], tuple[int, str, str]] = {
     asyncpg.QueryCanceledError: (503, "QUERY_TIMEOUT", "the query took too long; make it narrower"),
     asyncpg.DataError: (400, "INVALID_QUERY", "the database cannot make sense of the query"),
     asyncpg.RaiseError: (400, "INVALID_QUERY", "the database cannot make sense of the query"),
+    # PostGIS reports a text that is no geometry, and GEOS its topology errors, as internal errors.
+    asyncpg.InternalServerError: (400, "INVALID_QUERY", "the database cannot make sense of the query"),
     asyncpg.SyntaxOrAccessError: (400, "INVALID_QUERY", "the database cannot make sense of the query"),
     asyncpg.PostgresConnectionError: (503, "DATABASE_UNAVAILABLE", "the database does not answer; try again"),
     asyncpg.InternalClientError: (503, "DATABASE_UNAVAILABLE", "the database does not answer; try again"),

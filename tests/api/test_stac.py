@@ -105,6 +105,7 @@ BAD_GET = [
     {"token": "next:nobody:nothing"}, {"token": "'; drop table x"}, {"token": "next"}, {"ids": ",".join(["x"] * 1001)}, {"ids": "a\0b"},
     {"intersects": "{}"}, {"intersects": "POINT(1 1)"}, {"intersects": json.dumps({"type": "Point", "coordinates": [[[1]]]})},
     {"query": "["}, {"query": "7"}, {"collections": "a\0"}, {"sortby": "+\0"}, {"filter": "a = '\0'"},
+    {"filter": "geometry=1"},
 ]  # fmt: skip
 
 
