@@ -32,7 +32,7 @@ from ingest.harvest import HarvestBusy, Order, Tools, harvest, interrupt_silent_
 from ingest.model import Source
 from ingest.settings import IngestSettings
 from ingest.source_files import find_mapping, find_source, load_sources
-from ingest.uploads import service as uploads
+from ingest.uploads import processing as uploads
 from lineage.errors import LineageError
 from lineage.keys import Signer, load_signer
 from lineage.sequencer import sequence

@@ -1,6 +1,6 @@
-"""What the API and the worker do with uploads: create, receive, get, process, repair.
+"""What the API does with uploads: create, receive, get; and the one way from state to state. The worker's part is `processing`.
 
-Bytes are durable before anything says so; every arrow is one transaction with one event; processing twice gives the same result.
+Bytes are durable before anything says so; every arrow is one transaction with one event.
 """
 
 from __future__ import annotations
@@ -8,43 +8,30 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import hashlib
-import logging
 import os
 import unicodedata
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import psycopg
 from blake3 import blake3
 from psycopg.types.json import Jsonb
-from psycopg_pool import PoolTimeout
 
 from db.pools import Connection, Pool
 from db.queries import sql
 from ingest.errors import RecordRejected, UploadRejected
 from ingest.sanitise import parse_time
 from ingest.settings import IngestSettings
-from ingest.store import put_item
-from ingest.uploads.item import build_item, item_id_of, software
 from ingest.uploads.model import ARROWS, IllegalArrow, State, Upload, from_row
-from ingest.uploads.sandbox import ChildFailed, run_child
-from ingest.uploads.tiff_header import walk
 from lineage import log as lineage_log
-from lineage.canonical import item_sha256
 from lineage.events import Event, Kind
 from lineage.ids import uuid7
 
-log = logging.getLogger(__name__)
-
 WRITABLE = "federator:writable"
 MAX_TITLE_BYTES = 255
-MAX_ATTEMPTS = 5
-#: Renewed while the work goes on; a dead worker's upload is taken up by another after this.
-LEASE_S = 30.0
 
 
 class UploadUnknown(LookupError):
@@ -233,7 +220,7 @@ async def _write(folder: Path, stream: AsyncIterator[bytes], content_length: int
             )
         await asyncio.to_thread(_make_durable, file)
     part.rename(folder / "original")
-    await asyncio.to_thread(_sync_folder, folder)
+    await asyncio.to_thread(sync_folder, folder)
     return sha256.digest(), blake.digest()
 
 
@@ -242,7 +229,7 @@ def _make_durable(file: Any) -> None:
     os.fsync(file.fileno())
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -258,157 +245,3 @@ async def _received(pool: Pool, upload_id: UUID, length: int, sha256: bytes, bla
         upload = await move(conn, upload_id, State.RECEIVED)
         await defer_in(conn, PROCESS_UPLOAD, lock=f"upload/{upload_id}", upload_id=str(upload_id))
     return upload
-
-
-async def process(pool: Pool, settings: IngestSettings, upload_id: str | UUID) -> Upload | None:
-    """Check, convert and register one received upload; None when another worker has it or it is done.
-
-    Raises:
-        ChildFailed: the conversion ended without a verdict; the job is tried again, after five tries the upload is `failed`.
-    """
-    identity = UUID(str(upload_id))
-    async with pool.connection() as conn:
-        row = await (await conn.execute(sql("uploads.claim"), (identity, LEASE_S))).fetchone()
-    if row is None:
-        return None
-    upload = from_row(row)
-    try:
-        async with _leased(pool, identity):
-            return await _process(pool, settings, upload)
-    except UploadRejected as error:
-        log.info("upload refused", extra={"upload": str(identity), "code": error.code})
-        async with pool.connection() as conn, conn.transaction():
-            return await move(conn, identity, State.REJECTED, error=error)
-    except ChildFailed as error:
-        if upload.attempts < MAX_ATTEMPTS:
-            async with pool.connection() as conn:
-                await conn.execute(sql("uploads.release"), (identity,))
-            raise
-        log.error("upload failed", extra={"upload": str(identity), "reason": str(error)})
-        reason = UploadRejected("CONVERSION_FAILED", "the conversion failed several times; an operator has been told")
-        async with pool.connection() as conn, conn.transaction():
-            return await move(conn, identity, State.FAILED, error=reason)
-
-
-@asynccontextmanager
-async def _leased(pool: Pool, upload_id: UUID) -> AsyncIterator[None]:
-    """Renew the lease until the work is done; a renewal that fails is tried again at the next beat."""
-
-    async def renew() -> None:
-        while True:
-            await asyncio.sleep(LEASE_S / 3)
-            with suppress(psycopg.Error, PoolTimeout):
-                async with pool.connection() as conn:
-                    await conn.execute(sql("uploads.renew"), (upload_id, LEASE_S))
-
-    beat = asyncio.create_task(renew())
-    try:
-        yield
-    finally:
-        beat.cancel()
-
-
-async def _process(pool: Pool, settings: IngestSettings, upload: Upload) -> Upload:
-    async with pool.connection() as conn, conn.transaction():
-        await move(conn, upload.id, State.SCANNING)
-    original = folder_of(settings, upload.id) / "original"
-    summary = await asyncio.to_thread(walk, original)
-    async with pool.connection() as conn, conn.transaction():
-        await move(conn, upload.id, State.CONVERTING)
-    target = cog_path(settings, upload.id)
-    report = await _convert(original, target, upload)
-    sha256, blake, size = await asyncio.to_thread(_hash_file, target)
-    async with pool.connection() as conn, conn.transaction():
-        await move(conn, upload.id, State.REGISTERING)
-    item = build_item(
-        upload,
-        report["facts"],
-        href=asset_href(settings, upload.id),
-        size_bytes=size,
-        sha256=sha256,
-        made_at=datetime.now(UTC),
-    )
-    event = _creation(upload, item, size, {"SHA256": sha256, "BLAKE3": blake}, report["layers"])
-    async with pool.connection() as conn, conn.transaction():
-        await put_item(conn, item, event)
-        await conn.execute(sql("uploads.set_item"), (upload.id, item["id"], [*summary.warnings, *report["warnings"]]))
-        return await move(conn, upload.id, State.READY)
-
-
-async def _convert(original: Path, target: Path, upload: Upload) -> dict[str, Any]:
-    """Let the child write the COG under another name in a folder of its own; then put it in its place, durable."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    folder = original.parent
-    temporary = folder / "converting.tif"
-    for leftover in folder.glob("converting*"):
-        leftover.unlink()
-    try:
-        report = await run_child(_order(original, temporary, upload))
-        await asyncio.to_thread(_put_in_place, temporary, target)
-    finally:
-        with suppress(FileNotFoundError):
-            temporary.unlink()
-    return report
-
-
-def _order(original: Path, temporary: Path, upload: Upload) -> dict[str, Any]:
-    """What the child is told; paths are ours alone, made of the upload's id."""
-    return {
-        "source": str(original.resolve()),
-        "target": str(temporary.resolve()),
-        "folder": str(original.parent.resolve()),
-        "largest_bytes": max(2**30, 8 * (upload.length or 0)),
-    }
-
-
-def _put_in_place(temporary: Path, target: Path) -> None:
-    with temporary.open("rb+") as file:
-        os.fsync(file.fileno())
-    temporary.replace(target)
-    _sync_folder(target.parent)
-
-
-def _hash_file(path: Path) -> tuple[str, str, int]:
-    sha256, blake = hashlib.sha256(), blake3()
-    with path.open("rb") as file:
-        while chunk := file.read(2**20):
-            sha256.update(chunk)
-            blake.update(chunk)
-        return sha256.hexdigest(), blake.hexdigest(), file.tell()
-
-
-def _creation(upload: Upload, item: dict[str, Any], size: int, digests: dict[str, str], layers: list[str]) -> Event:
-    """The event of the item's making: the COG by its hashes, the original as its input."""
-    body = {
-        "size": size,
-        "hashes": [{"alg": name, "digest": digest} for name, digest in digests.items()],
-        "inputs": [{"name": upload.title, "hash": upload.sha256 or ""}],
-        "item_sha256": item_sha256(item),
-        "upload": str(upload.id),
-        "software": software(),
-        "protection": layers,
-    }
-    actor = f"user:{upload.owner}"
-    return Event(
-        uuid7(),
-        Kind.CREATE,
-        item_id_of(upload),
-        "own",
-        upload.collection_id,
-        item["id"],
-        actor,
-        datetime.now(UTC),
-        body,
-    )
-
-
-async def repair(pool: Pool) -> int:
-    """Enqueue the uploads whose worker died; return how many."""
-    from ingest.worker import PROCESS_UPLOAD, defer_in  # the worker imports this module
-
-    number = 0
-    async with pool.connection() as conn, conn.transaction():
-        for row in await (await conn.execute(sql("uploads.abandoned"))).fetchall():
-            lock = f"upload/{row['id']}"
-            number += await defer_in(conn, PROCESS_UPLOAD, lock=lock, upload_id=str(row["id"])) is not None
-    return number

@@ -20,7 +20,7 @@ from api.settings import ApiSettings
 from db.pools import open_pool
 from db.settings import DatabaseSettings
 from ingest.settings import IngestSettings
-from ingest.uploads import service
+from ingest.uploads import processing
 from lineage import verify
 from lineage.keys import load_signer
 from lineage.sequencer import sequence
@@ -45,7 +45,7 @@ class Site:
         async def run() -> None:
             ingest = IngestSettings(data_dir=self.settings.data_dir, public_url=self.settings.public_url)
             async with open_pool(self.database) as pool:
-                await service.process(pool, ingest, upload_id)
+                await processing.process(pool, ingest, upload_id)
                 await sequence(pool, load_signer(LineageSettings(data_dir=self.settings.data_dir)))
 
         asyncio.run(run())

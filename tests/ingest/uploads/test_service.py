@@ -20,7 +20,7 @@ from db.pools import Pool
 from ingest.collection_files import ensure_collections
 from ingest.errors import UploadRejected
 from ingest.settings import IngestSettings
-from ingest.uploads import service
+from ingest.uploads import processing, service
 from ingest.uploads.drivers import RASTER_DRIVERS
 from ingest.uploads.model import State, Upload
 from tests.ingest.uploads.rasters import write
@@ -59,7 +59,7 @@ async def received(pool: Pool, settings: IngestSettings, path: Path) -> Upload:
 
 async def processed(pool: Pool, settings: IngestSettings, path: Path) -> Upload:
     upload = await received(pool, settings, path)
-    done = await service.process(pool, settings, upload.id)
+    done = await processing.process(pool, settings, upload.id)
     assert done is not None
     async with pool.connection() as conn:
         return await service.get(conn, upload.id)
@@ -121,9 +121,9 @@ async def test_states_and_creation_are_in_the_log_once(
 async def test_processing_twice_gives_one_item(catalogue: Pool, settings: IngestSettings, tmp_path: Path) -> None:
     write(tmp_path / "a.tif")
     upload = await received(catalogue, settings, tmp_path / "a.tif")
-    results = await asyncio.gather(*(service.process(catalogue, settings, upload.id) for _ in range(3)))
+    results = await asyncio.gather(*(processing.process(catalogue, settings, upload.id) for _ in range(3)))
     assert sorted(result is not None for result in results) == [False, False, True]
-    assert await service.process(catalogue, settings, upload.id) is None
+    assert await processing.process(catalogue, settings, upload.id) is None
 
 
 async def test_the_work_of_a_dead_worker_is_done_again_with_the_same_result(
@@ -134,13 +134,13 @@ async def test_the_work_of_a_dead_worker_is_done_again_with_the_same_result(
     async with catalogue.connection() as conn, conn.transaction():
         await conn.execute("update federator.upload set lease_until = now() + interval '1 hour'")
         await service.move(conn, upload.id, State.SCANNING)
-    assert await service.process(catalogue, settings, upload.id) is None, "somebody holds the lease"
+    assert await processing.process(catalogue, settings, upload.id) is None, "somebody holds the lease"
     async with catalogue.connection() as conn:
         await conn.execute("update federator.upload set lease_until = now() - interval '1 second'")
         await conn.execute("delete from procrastinate_jobs")
-    assert await service.repair(catalogue) == 1
-    assert await service.repair(catalogue) == 0, "a job waits already"
-    done = await service.process(catalogue, settings, upload.id)
+    assert await processing.repair(catalogue) == 1
+    assert await processing.repair(catalogue) == 0, "a job waits already"
+    done = await processing.process(catalogue, settings, upload.id)
     assert done is not None
     assert done.state is State.READY
 
@@ -334,15 +334,39 @@ def test_the_list_of_drivers_is_that_of_this_gdal() -> None:
 async def test_the_lease_is_renewed_while_the_work_goes_on(
     catalogue: Pool, settings: IngestSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service, "LEASE_S", 0.3)
+    monkeypatch.setattr(processing, "LEASE_S", 0.3)
     write(tmp_path / "a.tif")
     upload = await received(catalogue, settings, tmp_path / "a.tif")
     async with catalogue.connection() as conn:
         await conn.execute("delete from procrastinate_jobs")  # a waiting job would keep repair from enqueuing another
-    work = asyncio.create_task(service.process(catalogue, settings, upload.id))
-    await asyncio.sleep(0.9)  # three leases; starting the child alone takes longer
-    assert not work.done()
-    assert await service.repair(catalogue) == 0, "nobody takes work away that goes on"
+    begun, may_end = asyncio.Event(), asyncio.Event()
+    convert = processing._convert
+
+    async def slow(*arguments: Any) -> dict[str, Any]:
+        begun.set()
+        await may_end.wait()
+        return await convert(*arguments)
+
+    monkeypatch.setattr(processing, "_convert", slow)
+    work = asyncio.create_task(processing.process(catalogue, settings, upload.id))
+    await begun.wait()
+    await asyncio.sleep(0.9)  # three leases
+    assert await processing.repair(catalogue) == 0, "nobody takes work away that goes on"
+    may_end.set()
     done = await work
     assert done is not None
     assert done.state is State.READY
+
+
+async def test_an_upload_that_keeps_ending_its_workers_is_given_up(
+    catalogue: Pool, settings: IngestSettings, tmp_path: Path
+) -> None:
+    write(tmp_path / "a.tif")
+    upload = await received(catalogue, settings, tmp_path / "a.tif")
+    async with catalogue.connection() as conn, conn.transaction():
+        await service.move(conn, upload.id, State.SCANNING)
+        await conn.execute("update federator.upload set attempts = 5")
+    done = await processing.process(catalogue, settings, upload.id)
+    assert done is not None
+    assert (done.state, done.error_code) == (State.FAILED, "CONVERSION_FAILED")
+    assert await processing.repair(catalogue) == 0
