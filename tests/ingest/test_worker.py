@@ -164,14 +164,14 @@ def test_a_queued_harvest_is_done_by_the_worker(commands: Commands, upstream: OD
 def test_kill_9_of_a_worker_gives_its_job_to_the_next(
     commands: Commands, upstream: ODataServer, workers: Workers
 ) -> None:
-    upstream.before_answer = lambda number: time.sleep(0.3)
+    may_go = upstream.hold_from(4)
     commands.run("harvest", "test-odata", "--queue")
     worker = workers.start()
-    workers.wait_for(lambda: commands.count_items() >= 40)
+    workers.wait_for(lambda: commands.count_items() >= 30)
     worker.kill()
     worker.communicate()
     assert commands.column("select status::text from procrastinate_jobs") == ["doing"]
-    upstream.before_answer = lambda number: None
+    may_go.set()
     workers.start()
     workers.wait_until_done(upstream)
     commands.assert_whole(upstream)
@@ -180,15 +180,15 @@ def test_kill_9_of_a_worker_gives_its_job_to_the_next(
 
 @pytest.mark.slow
 def test_a_stopped_worker_puts_its_job_back(commands: Commands, upstream: ODataServer, workers: Workers) -> None:
-    upstream.before_answer = lambda number: time.sleep(2)
+    may_go = upstream.hold_from(4)
     commands.run("harvest", "test-odata", "--queue")
     worker = workers.start()
     workers.wait_for(lambda: commands.count_items() >= 20)
     worker.send_signal(signal.SIGTERM)
-    _, err = worker.communicate(timeout=15)
+    _, err = worker.communicate(timeout=30)
     assert worker.returncode == 0, err
     assert commands.column("select status::text from procrastinate_jobs") == ["todo"]
-    upstream.before_answer = lambda number: None
+    may_go.set()
     workers.start()
     workers.wait_until_done(upstream)
     commands.assert_whole(upstream)
