@@ -10,8 +10,8 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
-from api.management import sources_state
 from api.parts import parts_of
+from api.sources import sources_state
 from db.queries import sql
 
 router = APIRouter(tags=["start"])

@@ -10,7 +10,7 @@ from psycopg_pool import ConnectionPool
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 
-from api import home, lineage, management, uploads
+from api import home, lineage, management, sources, uploads
 from api.management import Measured, Metrics
 from api.parts import Parts
 from api.problems import add_handlers
@@ -56,7 +56,7 @@ def create_app(settings: ApiSettings, database: DatabaseSettings | None = None) 
         lifespan=lifespan,
     )
     app.state.metrics = Metrics()
-    for router in (home.router, uploads.router, lineage.native, lineage.facade, management.router):
+    for router in (home.router, uploads.router, lineage.native, lineage.facade, management.router, sources.router):
         app.include_router(router)
     app.mount("/stac", stac)
     app.mount("/raster", raster)

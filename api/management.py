@@ -1,4 +1,4 @@
-"""`/_mgmt` and `/sources`: liveness, readiness of each part, metrics, and how the harvest stands."""
+"""`/_mgmt`: liveness, readiness of each part, metrics."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import shutil
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
-from urllib.parse import urlsplit
 
 import psycopg
 from fastapi import APIRouter
@@ -132,53 +131,3 @@ async def metrics(request: Request) -> Response:
         counted.log_size.set(log_state["size"])
         counted.log_waiting.set(log_state["waiting"])
     return Response(generate_latest(counted.registry), media_type="text/plain; version=0.0.4; charset=utf-8")
-
-
-async def sources_state(parts: Parts) -> list[dict[str, Any]]:
-    """Each source with its collections: last run, cursor, counts."""
-    async with parts.pool.connection() as conn:
-        rows = await (await conn.execute(sql("api.sources"))).fetchall()
-    by_key = {(row["source_id"], row["collection_id"]): row for row in rows}
-    found = []
-    for source in parts.sources.values():
-        collections = [
-            _collection_state(mapping.id, by_key.get((source.id, mapping.id))) for mapping in source.collections
-        ]
-        entry = {
-            "id": source.id,
-            "title": source.title,
-            "protocol": source.protocol,
-            "host": urlsplit(source.url).hostname,
-        }
-        found.append({**entry, "rank": source.rank, "collections": collections})
-    return found
-
-
-def _collection_state(collection: str, row: dict[str, Any] | None) -> dict[str, Any]:
-    if row is None:
-        return {
-            "id": collection,
-            "status": "never run",
-            "holdings": 0,
-            "quarantine": 0,
-            "last_run": None,
-            "cursor": None,
-        }
-    counts = {name: row[name] for name in ("fetched", "added", "changed", "unchanged", "quarantined", "total")}
-    times = {name: row[name].isoformat() if row[name] else None for name in ("started_at", "finished_at")}
-    return {
-        "id": collection,
-        "status": row["status"],
-        "holdings": row["holdings"],
-        "quarantine": row["in_quarantine"],
-        "last_run": {**times, **counts},
-        "cursor": {"position": row["position"], "updated_at": row["cursor_updated_at"].isoformat()}
-        if row["cursor_updated_at"]
-        else None,
-    }
-
-
-@router.get("/sources")
-async def sources(request: Request) -> dict[str, Any]:
-    """How the harvest of each source stands."""
-    return {"sources": await sources_state(parts_of(request))}

@@ -24,6 +24,7 @@ from stac_fastapi.pgstac.config import Settings
 from stac_fastapi.pgstac.core import CoreCrudClient
 from stac_fastapi.pgstac.models.extensions import Extensions
 from stac_fastapi.pgstac.types.search import PgstacSearch
+from stac_fastapi.types.errors import NotFoundError
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -32,6 +33,7 @@ from api.guard import check_search, refuse
 from api.problems import Problem, add_handlers, answer
 from api.public_url import Mounted
 from api.settings import ApiSettings
+from db.queries import sql
 
 #: The filter extension's text of today beside the one that stac-fastapi still declares.
 FILTER_URI = "https://api.stacspec.org/v1.0.0/item-search#filter"
@@ -49,9 +51,33 @@ class Client(CoreCrudClient):  # type: ignore[misc]
                 item["links"].extend(item_links(root, item))
         return found
 
+    async def get_item(self, item_id: str, collection_id: str, request: Request, **kwargs: Any) -> Any:
+        """One item; one that left the catalogue is gone, with what follows it."""
+        try:
+            return await super().get_item(item_id, collection_id, request=request, **kwargs)
+        except NotFoundError:
+            async with request.app.state.get_connection(request) as conn:
+                row = await conn.fetchrow(sql("api.withdrawn_item"), collection_id, item_id)
+            if row is None:
+                raise
+            raise _gone(request, collection_id, row) from None
+
     def conformance_classes(self) -> list[str]:
         """What the parts declare, and the filter extension under its present name."""
         return sorted({*super().conformance_classes(), FILTER_URI})
+
+
+def _gone(request: Request, collection_id: str, row: Any) -> Problem:
+    facts: dict[str, Any] = {"withdrawn": row["withdrawn_at"].isoformat()}
+    headers = {}
+    if row["successor_id"]:
+        root = str(request.base_url).removesuffix("/")
+        href = f"{root}/collections/{quote(collection_id, safe='')}/items/{quote(row['successor_id'], safe='')}"
+        facts["successor"] = href
+        headers["Link"] = f'<{href}>; rel="successor-version"'
+    return Problem(
+        410, "ITEM_WITHDRAWN", "the item left the catalogue; its history stays in the log", headers=headers, **facts
+    )
 
 
 def item_links(root: str, item: dict[str, Any]) -> list[dict[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from db.queries import sql
 from ingest.model import JSON
 
 FOLDER = Path(__file__).parent / "collections"
+#: Always there.
+BASIC = ("uploads", "sentinel-1-grd", "sentinel-2-l1c", "sentinel-2-l2a")
 #: Collections whose items come by the million are partitioned by month.
 _TRUNC = {"uploads": None}
 
@@ -31,12 +34,20 @@ def collections() -> dict[str, JSON]:
     return found
 
 
-async def ensure_collections(pool: Pool) -> list[str]:
-    """Put every collection into pgstac; return the ids of those that were new or changed."""
+async def ensure_collections(pool: Pool, names: Iterable[str] = ()) -> list[str]:
+    """Put the basic collections and `names` into pgstac, and bring those that are there up to date.
+
+    The others come with their first harvest, so that nobody's catalogue lists dozens of empty ones. Returns the ids of what was
+    new or changed.
+    """
     written = []
+    wanted = {*BASIC, *names}
     async with pool.connection() as conn, conn.transaction():
         await conn.execute(sql("harvest.lock_items"), ("collections",))
+        present = {row["id"] for row in await (await conn.execute(sql("harvest.collection_ids"))).fetchall()}
         for name, document in collections().items():
+            if name not in wanted | present:
+                continue
             trunc = _TRUNC.get(name, "month")
             cursor = await conn.execute(sql("harvest.upsert_collection"), (Jsonb(document), trunc))
             if await cursor.fetchone() is not None:

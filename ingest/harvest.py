@@ -24,12 +24,15 @@ import psycopg
 from db.pools import Connection, Pool
 from db.queries import sql
 from ingest.adapters import Harvestable, adapter_for
+from ingest.budget import SharedBudget
+from ingest.collection_files import ensure_collections
 from ingest.errors import IngestError
 from ingest.http import Patience, open_client
 from ingest.model import CollectionMapping, Cursor, Page, Query, Source
-from ingest.page import Counts, Harvested, normalise, store_page
+from ingest.page import Counts, Harvested, normalise, store_page, unchanged
 from ingest.settings import IngestSettings
 from ingest.store import RETRYABLE
+from ingest.withdraw import follow_deletions
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +56,7 @@ class Progress:
     counts: Counts = field(default_factory=Counts)
     total: int | None = None
     seconds: float = 0.0
+    withdrawn: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,28 +119,29 @@ async def harvest(order: Order, tools: Tools) -> Progress:
         UpstreamUnavailable, UpstreamChanged, SourceInvalid: the run is recorded as failed and may be started again.
         psycopg.Error: the database went away; the next run marks this one as interrupted.
     """
-    async with _run_lock(order, tools.pool) as lock:
-        run_id = await _start(order, tools.pool)
+    async with run_lock(order, tools.pool) as lock:
+        await ensure_collections(tools.pool, [order.mapping.id])
+        run_id = await start_run(order, tools.pool)
         beat = asyncio.create_task(_beat(run_id, tools.pool))
         try:
             progress = await _work(order, tools, run_id, lock)
         except asyncio.CancelledError:
-            await asyncio.shield(_finish(tools.pool, run_id, "interrupted", "stopped by the user or the system"))
+            await asyncio.shield(finish_run(tools.pool, run_id, "interrupted", "stopped by the user or the system"))
             raise
         except IngestError as error:
-            await _finish(tools.pool, run_id, "failed", str(error)[:2000])
+            await finish_run(tools.pool, run_id, "failed", str(error)[:2000])
             raise
         except Exception as error:
-            await _finish(tools.pool, run_id, "failed", type(error).__name__)
+            await finish_run(tools.pool, run_id, "failed", type(error).__name__)
             raise
         finally:
             beat.cancel()
-        await _finish(tools.pool, run_id, "done", None)
+        await finish_run(tools.pool, run_id, "done", None)
         return replace(progress, status="done")
 
 
 @contextlib.asynccontextmanager
-async def _run_lock(order: Order, pool: Pool) -> AsyncIterator[Connection]:
+async def run_lock(order: Order, pool: Pool) -> AsyncIterator[Connection]:
     """Hold the run's lock; yields its session, which must stay alive for the lock to hold."""
     async with pool.connection() as conn:
         row = await (await conn.execute(sql("harvest.try_lock_run"), (order.lock_name,))).fetchone()
@@ -149,14 +154,16 @@ async def _run_lock(order: Order, pool: Pool) -> AsyncIterator[Connection]:
                 await conn.execute(sql("harvest.unlock_run"), (order.lock_name,))
 
 
-async def _start(order: Order, pool: Pool) -> int:
+async def start_run(order: Order, pool: Pool) -> int:
+    """Record that a run begins; the caller holds its lock. Returns its id."""
     async with pool.connection() as conn:
         row = await (await conn.execute(sql("harvest.start_run"), (*order.key, order.query_key))).fetchone()
     assert row is not None
     return int(row["id"])
 
 
-async def _finish(pool: Pool, run_id: int, status: str, error: str | None) -> None:
+async def finish_run(pool: Pool, run_id: int, status: str, error: str | None) -> None:
+    """Record how a run ended."""
     with contextlib.suppress(psycopg.Error):  # without a database the next run marks this one as interrupted
         async with pool.connection() as conn:
             await conn.execute(sql("harvest.finish_run"), (run_id, status, error))
@@ -178,13 +185,14 @@ async def _work(order: Order, tools: Tools, run_id: int, lock: Connection) -> Pr
     progress = Progress(order.source.id, order.mapping.id, run_id)
     begun = time.monotonic()
     is_whole = True
-    async with open_client(order.source, tools.patience, tools.inner) as http:
+    budget = SharedBudget(tools.pool, order.source)
+    async with open_client(order.source, tools.patience, tools.inner, budget) as http:
         cursor = await _resume(order, tools.pool, adapter)
         async with aclosing(_pages(adapter, http, cursor)) as pages:
             async for page in pages:
                 await lock.execute(sql("harvest.still_here"))  # a lost session has lost the lock: another run may work
                 kept = _cut(page, order.max_items, progress.counts.fetched)
-                counts = await _store(tools.pool, adapter, harvested, kept, cut=kept is not page)
+                counts = await store_with_retries(tools.pool, adapter, harvested, kept, cut=kept is not page)
                 progress = replace(
                     progress,
                     pages=progress.pages + 1,
@@ -197,6 +205,9 @@ async def _work(order: Order, tools: Tools, run_id: int, lock: Connection) -> Pr
                 if order.max_items is not None and progress.counts.fetched >= order.max_items:
                     is_whole = False
                     break
+        if is_whole and order.query == Query():
+            withdrawn = await follow_deletions(tools.pool, adapter, http, harvested)
+            progress = replace(progress, withdrawn=withdrawn)
     if is_whole:
         await _reached_the_end(order, tools.pool, run_id)
     return replace(progress, seconds=time.monotonic() - begun)
@@ -214,9 +225,13 @@ def _cut(page: Page, max_items: int | None, fetched: int) -> Page:
     return replace(page, records=page.records[: max_items - fetched])
 
 
-async def _store(pool: Pool, adapter: Harvestable, harvested: Harvested, page: Page, *, cut: bool) -> Counts:
+async def store_with_retries(
+    pool: Pool, adapter: Harvestable, harvested: Harvested, page: Page, *, cut: bool
+) -> Counts:
     """Normalise and store one page, again when PostgreSQL asks for it. A cut page leaves the cursor in front of it."""
-    normalised = await asyncio.to_thread(normalise, adapter, harvested.mapping, page.records)
+    async with pool.connection() as conn:
+        same = await unchanged(conn, harvested, page.records)
+    normalised = await asyncio.to_thread(normalise, adapter, harvested.mapping, page.records, same)
     cursor = None if cut else page.cursor
     for attempt in range(1, STORE_ATTEMPTS + 1):
         try:

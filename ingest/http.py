@@ -2,7 +2,8 @@
 
 All of it sits in the client's transport, so an adapter just calls `http.get(...)` and gets a whole answer or one of
 our errors. Retried: refused and reset connections, timeouts, 429, 5xx, cut bodies, HTML where JSON was due. Never
-retried: other 4xx. `Retry-After` is honoured in both forms (RFC 9110, 10.2.3).
+retried: other 4xx. `Retry-After` is honoured in both forms (RFC 9110, 10.2.3), and in milliseconds
+from sources that are known to mean these.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any
 import httpx
 import orjson
 
+from ingest.budget import Budget, LocalBudget
 from ingest.errors import SourceInvalid, UpstreamChanged, UpstreamUnavailable
 from ingest.model import JSON, Auth, Source
 
@@ -49,22 +51,31 @@ class Patience:
 class _Fault(Exception):
     """One try failed in a way that may pass."""
 
-    def __init__(self, message: str, *, retry_after_s: float | None = None, connecting: bool = False) -> None:
+    def __init__(
+        self, message: str, *, retry_after_s: float | None = None, connecting: bool = False, is_busy: bool = False
+    ) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
         self.connecting = connecting
+        self.is_busy = is_busy
 
 
 class PoliteTransport(httpx.AsyncBaseTransport):
     """Paces, limits, retries and reads whole answers."""
 
-    def __init__(self, source: Source, patience: Patience, inner: httpx.AsyncBaseTransport | None = None) -> None:
+    def __init__(
+        self,
+        source: Source,
+        patience: Patience,
+        inner: httpx.AsyncBaseTransport | None = None,
+        budget: Budget | None = None,
+    ) -> None:
         self._inner = inner or httpx.AsyncHTTPTransport(limits=httpx.Limits(max_connections=source.concurrency))
         self._source = source
         self._patience = patience
         self._slots = asyncio.Semaphore(source.concurrency)
-        self._interval_s = 1 / source.requests_per_second
-        self._next_at = 0.0
+        self._host = httpx.URL(source.url).host
+        self._budget = budget or LocalBudget(source)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Try until there is a whole answer.
@@ -79,8 +90,11 @@ class PoliteTransport(httpx.AsyncBaseTransport):
             try:
                 async with self._slots:
                     await self._pace()
-                    return await self._try_once(request)
+                    response = await self._try_once(request)
+                await self._budget.succeeded()
+                return response
             except _Fault as fault:
+                await self._tell(fault)
                 await self._wait_or_give_up(request, attempt, fault)
         raise AssertionError("the last attempt returns or raises")
 
@@ -89,11 +103,15 @@ class PoliteTransport(httpx.AsyncBaseTransport):
         await self._inner.aclose()
 
     async def _pace(self) -> None:
-        now = time.monotonic()
-        begin = max(now, self._next_at)
-        self._next_at = begin + self._interval_s
-        if begin > now:
-            await asyncio.sleep(begin - now)
+        if (wait_s := await self._budget.admit()) > 0:
+            await asyncio.sleep(wait_s)
+
+    async def _tell(self, fault: _Fault) -> None:
+        """Let others know: of a fault, or of the patience that the upstream asks for, which is none."""
+        if not fault.is_busy:
+            await self._budget.failed()
+        if fault.retry_after_s:
+            await self._budget.hold(min(fault.retry_after_s, self._patience.retry_after_max_s))
 
     async def _try_once(self, request: httpx.Request) -> httpx.Response:
         try:
@@ -110,7 +128,8 @@ class PoliteTransport(httpx.AsyncBaseTransport):
             raise _Fault("the body cannot be unpacked") from error
         except httpx.TransportError as error:  # reset, cut body, broken protocol
             raise _Fault(f"the connection broke ({type(error).__name__})") from error
-        _check_passing_faults(response)
+        # Only the source's own host: where it sends us to log in keeps to the standard.
+        _check_passing_faults(response, self._source.retry_after_unit if request.url.host == self._host else "s")
         return response
 
     async def _read(self, request: httpx.Request, raw: httpx.Response) -> httpx.Response:
@@ -140,8 +159,9 @@ class PoliteTransport(httpx.AsyncBaseTransport):
                 raise UpstreamUnavailable(
                     f"{where}: {fault}; it asks to wait {fault.retry_after_s:.0f} s", retry_after_s=fault.retry_after_s
                 ) from fault
-            # Some extra at random, so that several clients do not come back in the same instant.
-            wait_s = fault.retry_after_s + min(backoff_s, 1.0)
+            # Some extra at random, so that several clients do not come back in the same instant. Never sooner than without the
+            # header: a gateway in front of a source that counts milliseconds may mean seconds.
+            wait_s = max(fault.retry_after_s + min(backoff_s, 1.0), backoff_s)
         log.info(
             "waiting for upstream", extra={"source": self._source.id, "reason": str(fault), "seconds": round(wait_s, 2)}
         )
@@ -151,9 +171,10 @@ class PoliteTransport(httpx.AsyncBaseTransport):
 _BODY_HEADERS = frozenset({"content-encoding", "content-length", "transfer-encoding"})
 
 
-def _check_passing_faults(response: httpx.Response) -> None:
+def _check_passing_faults(response: httpx.Response, unit: str) -> None:
     if response.status_code in _RETRIED_STATUS:
-        raise _Fault(f"status {response.status_code}", retry_after_s=retry_after_s(response.headers.get("retry-after")))
+        pause_s = retry_after_s(response.headers.get("retry-after"), unit=unit)
+        raise _Fault(f"status {response.status_code}", retry_after_s=pause_s, is_busy=response.status_code == 429)
     if response.status_code != 200:
         return
     kind = response.headers.get("content-type", "").lower()
@@ -166,13 +187,13 @@ def _check_passing_faults(response: httpx.Response) -> None:
             raise _Fault("the JSON ends early or is broken") from error
 
 
-def retry_after_s(value: str | None, now: datetime | None = None) -> float | None:
-    """Seconds that a `Retry-After` header asks for: a number or an HTTP date; None when absent or unreadable."""
+def retry_after_s(value: str | None, now: datetime | None = None, unit: str = "s") -> float | None:
+    """Seconds that a `Retry-After` header asks for: a number in `unit` (s, ms) or an HTTP date; None when absent or unreadable."""
     if value is None:
         return None
     text = value.strip()
     if text.isascii() and text.isdigit():
-        return float(text)
+        return float(text) / (1000 if unit == "ms" else 1)
     try:
         when = parsedate_to_datetime(text)
     except ValueError:
@@ -182,6 +203,21 @@ def retry_after_s(value: str | None, now: datetime | None = None) -> float | Non
     return max(0.0, (when - (now or datetime.now(UTC))).total_seconds())
 
 
+async def fetch(http: httpx.AsyncClient, source_id: str, method: str, url: str, **request: Any) -> httpx.Response:
+    """Ask an upstream and return its answer, whatever the status; `request` goes to `httpx.AsyncClient.request`.
+
+    Raises:
+        UpstreamUnavailable: try again later.
+        UpstreamChanged: too many redirects, an address that is none, or a larger answer than we take.
+    """
+    try:
+        return await http.request(method, url, **request)
+    except httpx.HTTPError as error:  # the transport's own errors are ours already: this is a redirect loop or its like
+        raise UpstreamChanged(f"{source_id}: {type(error).__name__} while asking") from error
+    except httpx.InvalidURL as error:
+        raise UpstreamChanged(f"{source_id}: an address that is none") from error
+
+
 async def fetch_object(http: httpx.AsyncClient, source_id: str, method: str, url: str, **request: Any) -> JSON:
     """Ask an upstream and return the JSON object it answers; `request` goes to `httpx.AsyncClient.request`.
 
@@ -189,13 +225,7 @@ async def fetch_object(http: httpx.AsyncClient, source_id: str, method: str, url
         UpstreamUnavailable: try again later.
         UpstreamChanged: it does not know our question, or the answer has another shape.
     """
-    try:
-        response = await http.request(method, url, **request)
-    except httpx.HTTPError as error:  # the transport's own errors are ours already: this is a redirect loop or its like
-        raise UpstreamChanged(f"{source_id}: {type(error).__name__} while asking") from error
-    except httpx.InvalidURL as error:
-        raise UpstreamChanged(f"{source_id}: an address that is none") from error
-    return json_object(response, source_id)
+    return json_object(await fetch(http, source_id, method, url, **request), source_id)
 
 
 def json_object(response: httpx.Response, source_id: str) -> JSON:
@@ -206,7 +236,9 @@ def json_object(response: httpx.Response, source_id: str) -> JSON:
     """
     where = f"{source_id}: {_bare(response.request.url)}"
     if response.status_code in (401, 403):
-        raise UpstreamChanged(f"{where}: the login was refused (status {response.status_code})")
+        raise UpstreamChanged(
+            f"{where}: the login was refused, or the account may not ask this (status {response.status_code})"
+        )
     if not response.is_success:
         raise UpstreamChanged(f"{where}: status {response.status_code}{_reason(response)}")
     try:
@@ -235,14 +267,19 @@ def _bare(url: httpx.URL) -> str:
     return str(url.copy_with(query=None, fragment=None, username=None, password=None))
 
 
-class ClientCredentials(httpx.Auth):
-    """OAuth2 client credentials (RFC 6749, 4.4): one token for all requests, renewed when it ends or is refused."""
+class TokenLogin(httpx.Auth):
+    """One bearer token for all requests, renewed when it ends or is refused.
+
+    Args:
+        ask: makes the request that a service answers with `access_token` and `expires_in` (seconds).
+        refusals: statuses by which the upstream says that a token is no good any more.
+    """
 
     requires_response_body = True
 
-    def __init__(self, token_url: str, client_id: str, client_secret: str) -> None:
-        self._token_url = token_url
-        self._client_id, self._client_secret = client_id, client_secret
+    def __init__(self, ask: Callable[[], httpx.Request], refusals: frozenset[int] = frozenset({401})) -> None:
+        self._ask = ask
+        self._refusals = refusals
         self._token: str | None = None
         self._good_until = 0.0
         self._fetching = asyncio.Lock()
@@ -252,21 +289,19 @@ class ClientCredentials(httpx.Auth):
         raise NotImplementedError("only for httpx.AsyncClient")
 
     async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
-        """Send the request with a token; after a 401 once more with a new one."""
-        for refused in (False, True):
-            used = self._token
+        """Send the request with a token; once more with a new one when it is refused."""
+        refused: str | None = None
+        for _ in range(2):
             async with self._fetching:
-                if (refused and self._token == used) or self._token is None or time.monotonic() >= self._good_until:
-                    answer = yield self._token_request()
+                if self._token in (None, refused) or time.monotonic() >= self._good_until:
+                    answer = yield self._ask()
                     self._keep(answer)
-            request.headers["Authorization"] = f"Bearer {self._token}"
+                used = self._token
+            request.headers["Authorization"] = f"Bearer {used}"
             response = yield request
-            if response.status_code != 401:
+            if response.status_code not in self._refusals:
                 return
-
-    def _token_request(self) -> httpx.Request:
-        form = {"grant_type": "client_credentials", "client_id": self._client_id, "client_secret": self._client_secret}
-        return httpx.Request("POST", self._token_url, data=form)
+            refused = used
 
     def _keep(self, answer: httpx.Response) -> None:
         body = json_object(answer, "login")
@@ -275,6 +310,18 @@ class ClientCredentials(httpx.Auth):
             raise UpstreamChanged(f"login: {_bare(answer.request.url)} answered no access_token")
         self._token = token
         self._good_until = time.monotonic() + max(0.0, float(lifetime) - 30)
+
+
+def client_credentials(token_url: str, client_id: str, client_secret: str) -> TokenLogin:
+    """OAuth2 client credentials (RFC 6749, 4.4)."""
+    form = {"grant_type": "client_credentials", "client_id": client_id, "client_secret": client_secret}
+    return TokenLogin(lambda: httpx.Request("POST", token_url, data=form))
+
+
+def json_login(token_url: str, username: str, password: str) -> TokenLogin:
+    """User name and password as JSON. Such services say 403 of a token that has ended, too (ecmwf/hda, hda/api.py)."""
+    body = {"username": username, "password": password}
+    return TokenLogin(lambda: httpx.Request("POST", token_url, json=body), frozenset({401, 403}))
 
 
 def auth_of(auth: Auth) -> httpx.Auth | None:
@@ -291,7 +338,8 @@ def auth_of(auth: Auth) -> httpx.Auth | None:
     client = _secret(auth.client_id_env)
     if auth.type == "basic":
         return httpx.BasicAuth(client, secret)
-    return ClientCredentials(auth.token_url or "", client, secret)
+    login = json_login if auth.type == "token-json" else client_credentials
+    return login(auth.token_url or "", client, secret)
 
 
 class _Bearer(httpx.Auth):
@@ -313,16 +361,19 @@ def _secret(name: str | None) -> str:
 
 
 def open_client(
-    source: Source, patience: Patience | None = None, inner: httpx.AsyncBaseTransport | None = None
+    source: Source,
+    patience: Patience | None = None,
+    inner: httpx.AsyncBaseTransport | None = None,
+    budget: Budget | None = None,
 ) -> httpx.AsyncClient:
-    """Return the client for one run against `source`; close it with `async with`.
+    """Return the client for one run against `source`; close it with `async with`. Without a budget it paces itself alone.
 
     Raises:
         SourceInvalid: a secret is missing from the environment.
     """
     patience = patience or Patience()
     return httpx.AsyncClient(
-        transport=PoliteTransport(source, patience, inner),
+        transport=PoliteTransport(source, patience, inner, budget),
         auth=auth_of(source.auth),
         timeout=httpx.Timeout(patience.timeout_s, connect=min(10.0, patience.timeout_s)),
         headers={"User-Agent": USER_AGENT, "Accept": "application/geo+json, application/json"},

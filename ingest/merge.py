@@ -20,33 +20,48 @@ REFS = {"auth:schemes": "auth:refs", "storage:schemes": "storage:refs"}
 ALTERNATE_MEMBERS = ("href", "auth:refs", "storage:refs", "file:size", "file:checksum", "alternate:name")
 
 
-def merge(contributions: Sequence[tuple[Source, Contribution]]) -> JSON:
-    """Return the item of one product.
+def merge(contributions: Sequence[tuple[Source, Contribution]], item_id: str) -> JSON:
+    """Return the item of one product, with the id `item_id`.
+
+    `federation:backends` names the sources; `federator:fields` says which properties are not the first one's, and whose they are.
 
     Raises:
-        ValueError: no contribution, or they are of different items.
+        ValueError: no contribution, or they are of different collections.
     """
-    ranked = sorted(contributions, key=lambda one: (one[0].rank, one[0].id))
-    if not ranked or len({(one.item["collection"], one.item["id"]) for _, one in ranked}) != 1:
-        raise ValueError("a merge needs contributions of one item")
+    ranked = sorted(contributions, key=_order)
+    if not ranked or len({one.item["collection"] for _, one in ranked}) != 1:
+        raise ValueError("a merge needs contributions of one collection")
     schemes: dict[str, JSON] = {name: {} for name in SCHEMES}
     items = [(source.id, _renamed(source.id, one.item, schemes)) for source, one in ranked]
-    best = items[0][1]
+    leading, best = items[0]
     properties: JSON = {}
-    for _, item in items:
+    given: dict[str, list[str]] = {}
+    for source_id, item in items:
         for name, value in item["properties"].items():
-            if name not in SCHEMES:
-                properties.setdefault(name, value)
+            if name not in properties and name not in SCHEMES:
+                properties[name] = value
+                given.setdefault(source_id, []).append(name)
     properties |= {name: value for name, value in schemes.items() if value}
     properties["federation:backends"] = sorted({source_id for source_id, _ in items})
+    if len(properties["federation:backends"]) > 1:
+        others = {source_id: sorted(names) for source_id, names in sorted(given.items()) if source_id != leading}
+        properties["federator:fields"] = {leading: ["*"], **others}
     merged = {
         **best,
+        "id": item_id,
         "properties": properties,
         "links": _links(items),
         "assets": _assets(items),
     }
     merged["stac_extensions"] = own_extensions(merged)
     return merged
+
+
+def _order(one: tuple[Source, Contribution]) -> tuple[Any, ...]:
+    """Who speaks first: the product before its COG twin, then by the source's rank."""
+    source, contribution = one
+    name = contribution.name
+    return name.is_cog, source.rank, source.id, name.is_partial, name.stem, name.part
 
 
 def _copy(value: Any) -> Any:
@@ -105,7 +120,10 @@ def _add_alternate(main: JSON, source_id: str, other: JSON) -> None:
     for name, copy in copies.items():
         if copy["href"] not in known:
             known.add(copy["href"])
-            alternates[name] = {member: copy[member] for member in ALTERNATE_MEMBERS if member in copy}
+            free = next(
+                key for n in range(len(alternates) + 1) if (key := f"{name}-{n + 1}" if n else name) not in alternates
+            )
+            alternates[free] = {member: copy[member] for member in ALTERNATE_MEMBERS if member in copy}
     if alternates:
         main["alternate"] = alternates
     if "file:size" not in main and "file:size" in other and main["href"] == other["href"]:

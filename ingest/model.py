@@ -12,6 +12,8 @@ from typing import Any, Protocol
 
 import httpx
 
+from ingest.identity import ProductName
+
 JSON = dict[str, Any]
 
 
@@ -26,17 +28,42 @@ class CollectionMapping:
 
 @dataclass(frozen=True, slots=True)
 class Auth:
-    """How to log in upstream. Secrets are named by environment variable, never held."""
+    """How to log in upstream. Secrets are named by environment variable, never held.
 
-    type: str = "none"  # none | bearer | basic | oauth2-client-credentials
+    With "basic" and "token-json" the client's id is a user name and its secret a password.
+    """
+
+    type: str = "none"  # none | bearer | basic | oauth2-client-credentials | token-json
     token_url: str | None = None
     client_id_env: str | None = None
     client_secret_env: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
+class Signing:
+    """Hrefs that must be signed just before they are fetched ("signedUrl" of the authentication extension 1.1).
+
+    Attributes:
+        scheme: the scheme's name in `auth:schemes`.
+        hosts: whose hrefs need it; "*.example.net" stands for every host below example.net.
+        url: asked by GET with the href as parameter `href`; answers `{"href": <signed>}`.
+        parameters: query parameters that a signature consists of; they are never stored.
+        description: for people who fetch the files.
+    """
+
+    scheme: str
+    hosts: tuple[str, ...]
+    url: str
+    parameters: frozenset[str]
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Source:
-    """One upstream that we harvest: the content of one TOML file."""
+    """One upstream that we harvest: the content of one TOML file.
+
+    `offers` is "items", or "collections" for a catalogue that has no items: its own collections are shown as they are.
+    """
 
     id: str
     title: str
@@ -47,6 +74,10 @@ class Source:
     concurrency: int = 4
     auth: Auth = field(default_factory=Auth)
     collections: tuple[CollectionMapping, ...] = ()
+    offers: str = "items"  # items | collections
+    signing: Signing | None = None
+    requests_per_month: int | None = None  # what the account's contract allows, all collections together
+    retry_after_unit: str = "s"  # s | ms: what a number in this source's Retry-After counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,15 +121,20 @@ class Contribution:
     Attributes:
         item: STAC 1.1 item, links only upstream ones; asset keys and bands by our vocabulary;
             asset hrefs as the source gives them, assets carry `storage:refs`/`auth:refs` as needed.
-        product: the product's name with suffix, the key across providers.
+        name: the product's name as its mission's rules read it.
         published: when the source published it (its watermark), UTC.
         warnings: upstream fields that were not read ("attributes.foo"), counted per source.
     """
 
     item: JSON
-    product: str
+    name: ProductName
     published: datetime | None
     warnings: tuple[str, ...] = ()
+
+    @property
+    def product(self) -> str:
+        """The product's name with suffix, the key across providers."""
+        return self.name.product
 
 
 class Adapter(Protocol):

@@ -71,4 +71,5 @@ def summary(progress: Progress) -> str:
 
 def _words(progress: Progress) -> str:
     counts = progress.counts
-    return f"{counts.added} new, {counts.changed} changed, {counts.unchanged} unchanged, {counts.quarantined} refused"
+    withdrawn = f", {progress.withdrawn} withdrawn" if progress.withdrawn else ""
+    return f"{counts.added} new, {counts.changed} changed, {counts.unchanged} unchanged, {counts.quarantined} refused{withdrawn}"

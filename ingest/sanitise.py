@@ -63,6 +63,15 @@ def check_item(item: dict[str, Any]) -> dict[str, Any]:
     return item
 
 
+def check_content(value: Any) -> None:
+    """Look at any JSON that is to be stored.
+
+    Raises:
+        RecordRejected: "content-invalid", "too-deep".
+    """
+    _check_value(value, 0)
+
+
 def _check_times(properties: dict[str, Any]) -> None:
     start, end = properties.get("start_datetime"), properties.get("end_datetime")
     if properties.get("datetime") is None and (start is None or end is None):

@@ -15,26 +15,24 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from ingest.adapters import PROTOCOLS
 from ingest.collection_files import collections
 from ingest.errors import SourceInvalid
-from ingest.model import Auth, CollectionMapping, Source
+from ingest.model import Auth, CollectionMapping, Signing, Source
 
 BUILT_IN = Path(__file__).parent / "sources"
-PROTOCOLS = ("odata", "stac")
-AUTH_TYPES = ("none", "bearer", "basic", "oauth2-client-credentials")
+AUTH_TYPES = ("none", "bearer", "basic", "oauth2-client-credentials", "token-json")
+OFFERS = ("items", "collections")
+RETRY_AFTER_UNITS = ("s", "ms")
 
 #: Federated collections that harvests may fill; uploads are our users' own.
 _HARVESTED = tuple(name for name in collections() if name != "uploads")
 _ID = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,62}[a-z0-9])?")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_HOST = re.compile(r"(?:\*\.)?[a-z0-9-]+(?:\.[a-z0-9-]+)*")
+_PARAMETER = re.compile(r"[A-Za-z0-9_.-]{1,40}")
 _DURATION = re.compile(r"(\d+)([smhd])")
 _UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-
-#: What an adapter may find under `upstream`, and which of it must be there.
-_UPSTREAM_KEYS: dict[str, tuple[frozenset[str], frozenset[str]]] = {
-    "odata": (frozenset({"collection"}), frozenset({"collection", "product_type", "product_types", "limit"})),
-    "stac": (frozenset({"collection"}), frozenset({"collection", "watermark", "filter", "method", "limit"})),
-}
 
 
 class _Table:
@@ -120,25 +118,36 @@ def read_source(file: Path) -> Source:
     source = Source(
         id=_matching(table.take("id", str), _ID, f"{file}: id"),
         title=table.take("title", str),
-        protocol=_one_of(table.take("protocol", str), PROTOCOLS, f"{file}: protocol"),
+        protocol=_one_of(table.take("protocol", str), tuple(PROTOCOLS), f"{file}: protocol"),
         url=_url(table.take("url", str), f"{file}: url"),
         rank=table.take("rank", int, 100),
         requests_per_second=_positive(table.take("requests_per_second", (int, float), 4.0), str(file)),
         concurrency=int(_positive(table.take("concurrency", int, 4), str(file))),
         auth=_auth(table.take("auth", dict, {}), f"{file}: [auth]"),
-        collections=(),
+        offers=_one_of(table.take("offers", str, "items"), OFFERS, f"{file}: offers"),
+        signing=_signing(table.take("signing", dict, None), f"{file}: [signing]"),
+        requests_per_month=_budget(table.take("requests_per_month", int, None), f"{file}: requests_per_month"),
+        retry_after_unit=_one_of(
+            table.take("retry_after_unit", str, "s"), RETRY_AFTER_UNITS, f"{file}: retry_after_unit"
+        ),
     )
+    offers_items = source.offers == "items"
     mappings = tuple(
         _mapping(entry, source.protocol, f"{file}: [[collections]] number {number}")
-        for number, entry in enumerate(table.take("collections", list), start=1)
+        for number, entry in enumerate(table.take("collections", list, ... if offers_items else []), start=1)
     )
     table.end()
-    _check_mappings(mappings, file)
+    _check_mappings(mappings, source, file)
     return replace(source, collections=mappings)
 
 
-def _check_mappings(mappings: tuple[CollectionMapping, ...], file: Path) -> None:
+def _check_mappings(mappings: tuple[CollectionMapping, ...], source: Source, file: Path) -> None:
     ids = [mapping.id for mapping in mappings]
+    if source.offers == "collections":
+        # A crawl finds the collections by itself; only a static catalogue can be crawled.
+        if source.protocol != "static-stac" or ids:
+            raise SourceInvalid(f"{file}: offers = 'collections' needs protocol 'static-stac' and no [[collections]]")
+        return
     if not ids:
         raise SourceInvalid(f"{file}: collections is empty")
     for collection in ids:
@@ -152,7 +161,7 @@ def _mapping(values: Any, protocol: str, where: str) -> CollectionMapping:
     upstream = table.take("upstream", dict)
     overlap = parse_duration(table.take("overlap", str, "24h"), f"{where}: overlap")
     table.end()
-    needed, known = _UPSTREAM_KEYS[protocol]
+    needed, known = PROTOCOLS[protocol].REQUIRED_KEYS, PROTOCOLS[protocol].KEYS
     for key in sorted(set(upstream) - known):
         raise SourceInvalid(f"{where}: unknown key 'upstream.{key}'")
     for key in sorted(needed - set(upstream)):
@@ -174,6 +183,7 @@ def _auth(values: Any, where: str) -> Auth:
         "bearer": ("client_secret_env",),
         "basic": ("client_id_env", "client_secret_env"),
         "oauth2-client-credentials": ("token_url", "client_id_env", "client_secret_env"),
+        "token-json": ("token_url", "client_id_env", "client_secret_env"),
     }[auth.type]
     for name in wanted:
         if getattr(auth, name) is None:
@@ -181,6 +191,30 @@ def _auth(values: Any, where: str) -> Auth:
     if auth.token_url is not None:
         _url(auth.token_url, f"{where}: token_url")
     return auth
+
+
+def _signing(values: Any, where: str) -> Signing | None:
+    if values is None:
+        return None
+    table = _Table(values, where)
+    signing = Signing(
+        scheme=_matching(table.take("scheme", str), _ID, f"{where}: scheme"),
+        hosts=_texts(table.take("hosts", list), _HOST, f"{where}: hosts"),
+        url=_url(table.take("url", str), f"{where}: url"),
+        parameters=frozenset(_texts(table.take("parameters", list), _PARAMETER, f"{where}: parameters")),
+        description=table.take("description", str, ""),
+    )
+    table.end()
+    return signing
+
+
+def _texts(values: list[Any], pattern: re.Pattern[str], where: str) -> tuple[str, ...]:
+    for value in values:
+        if not isinstance(value, str) or pattern.fullmatch(value) is None:
+            raise SourceInvalid(f"{where}: {value!r} cannot stand here")
+    if not values:
+        raise SourceInvalid(f"{where} is empty")
+    return tuple(values)
 
 
 def parse_duration(text: str, where: str) -> timedelta:
@@ -211,6 +245,10 @@ def _positive(value: float, where: str) -> float:
     if not 0 < value < float("inf"):
         raise SourceInvalid(f"{where}: {value!r} must be above 0")
     return float(value)
+
+
+def _budget(value: int | None, where: str) -> int | None:
+    return None if value is None else int(_positive(value, where))
 
 
 def _url(value: str, where: str) -> str:

@@ -56,43 +56,38 @@ METADATA_KEYS = {
     "safe_manifest": "safe_manifest", "safe-manifest": "safe_manifest",
     "product_metadata": "product_metadata", "granule_metadata": "granule_metadata", "inspire_metadata": "inspire_metadata",
     "datastrip_metadata": "datastrip_metadata", "tileinfo_metadata": "tileinfo_metadata",
+    "product-metadata": "product_metadata", "granule-metadata": "granule_metadata", "inspire-metadata": "inspire_metadata",
+    "datastrip-metadata": "datastrip_metadata",
 }  # fmt: skip
 POLARISATIONS = ("vv", "vh", "hh", "hv")
 SENTINEL1_KEYS = {
     *POLARISATIONS,
     *(f"schema-{kind}-{pol}" for kind in ("product", "calibration", "noise") for pol in POLARISATIONS),
 }
+SAMPLINGS = ("10m", "20m", "60m")
 LAYERS = {*BANDS, "AOT", "SCL", "WVP", "TCI", "CLD", "SNW"}
 
 
-def is_native_key(key: str) -> bool:
-    """True for keys that are ours already: B02, B02_10m, TCI_60m, vv, safe_manifest."""
-    layer, _, sampling = key.partition("_")
-    return (
-        key in METADATA_KEYS.values()
-        or key in SENTINEL1_KEYS
-        or (layer in LAYERS and sampling in ("", "10m", "20m", "60m"))
-    )
-
-
-def asset_key(key: str, level: str, media_type: str) -> str | None:
+def asset_key(key: str, level: str, media_type: str, gsd: float | None = None) -> str | None:
     """Our key for a provider's asset key; None when the vocabulary does not know it.
 
-    `level` is L1C, L2A or GRD; `media_type` tells a COG from the original JPEG 2000.
+    `level` is L1C, L2A or GRD; `media_type` tells a COG from the original (JPEG 2000, or for GRD a plain TIFF); `gsd` in metres is the
+    asset's own, for keys that do not say their sampling.
     """
     if key in METADATA_KEYS:
         return METADATA_KEYS[key]
-    if key in SENTINEL1_KEYS or (is_native_key(key) and level != "GRD"):
-        return key
-    name = key.removesuffix("-jp2")
-    name, _, sampling = name.partition("_")
-    layer = EARTH_SEARCH_LAYERS.get(name)
-    if layer is None or sampling not in ("", "10m", "20m", "60m"):
+    if level == "GRD":
+        is_cog = key in POLARISATIONS and "cloud-optimized" in media_type
+        return (f"{key}-cog" if is_cog else key) if key in SENTINEL1_KEYS else None
+    name, _, sampling = key.removesuffix("-jp2").partition("_")
+    layer = name if name in LAYERS else EARTH_SEARCH_LAYERS.get(name)
+    if layer is None or sampling not in ("", *SAMPLINGS):
         return None
-    if level == "L2A":
-        gsd = BANDS[layer].gsd_m if layer in BANDS else EARTH_SEARCH_GSD[layer]
-        layer = f"{layer}_{sampling or f'{gsd}m'}"
-    return f"{layer}-cog" if "tiff" in media_type else layer
+    if level == "L2A" and not sampling:
+        usual = BANDS[layer].gsd_m if layer in BANDS else EARTH_SEARCH_GSD[layer]
+        told = f"{gsd:g}m" if gsd is not None else ""
+        sampling = told if told in SAMPLINGS else f"{usual}m"
+    return f"{layer}{f'_{sampling}' if sampling else ''}{'-cog' if 'tiff' in media_type else ''}"
 
 
 def bands_of(key: str) -> list[dict[str, Any]] | None:
@@ -104,8 +99,8 @@ def bands_of(key: str) -> list[dict[str, Any]] | None:
         return [_band(BANDS[layer])]
     if layer in ("AOT", "SCL", "WVP", "CLD", "SNW"):
         return [{"name": layer}]
-    if key in POLARISATIONS:
-        return [{"name": key.upper()}]
+    if layer in POLARISATIONS:
+        return [{"name": layer.upper()}]
     return None
 
 

@@ -27,6 +27,7 @@ from db.pools import Connection, Pool, open_pool
 from db.queries import sql
 from db.settings import DatabaseSettings
 from ingest.collection_files import ensure_collections
+from ingest.collection_harvest import COLLECTIONS, harvest_collections
 from ingest.errors import SourceInvalid, UpstreamChanged, UpstreamUnavailable
 from ingest.harvest import HarvestBusy, Order, Tools, harvest, interrupt_silent_runs, patience_of
 from ingest.model import Source
@@ -80,8 +81,8 @@ async def defer_everything(pool: Pool, sources: Mapping[str, Source]) -> int:
     number = 0
     async with pool.connection() as conn, conn.transaction():
         for source in sources.values():
-            for mapping in source.collections:
-                number += await defer_harvest(conn, source.id, mapping.id) is not None
+            for name in [mapping.id for mapping in source.collections] or [COLLECTIONS]:
+                number += await defer_harvest(conn, source.id, name) is not None
     return number
 
 
@@ -121,7 +122,10 @@ def create_worker_app(settings: IngestSettings, database: DatabaseSettings) -> p
         parts: _Parts = context.additional_context["parts"]
         source = find_source(parts.sources, source_id)
         tools = Tools(parts.pool, parts.sources, settings.page_size, patience_of(settings))
-        progress = await harvest(Order(source, find_mapping(source, collection_id)), tools)
+        if source.offers == "collections":
+            progress = await harvest_collections(source, tools)
+        else:
+            progress = await harvest(Order(source, find_mapping(source, collection_id)), tools)
         log.info("harvest done", extra={"source": source_id, "collection": collection_id, "run": progress.run_id})
 
     @app.task(name=PROCESS_UPLOAD, queue=QUEUE, pass_context=True, retry=_Again())

@@ -23,7 +23,6 @@ from api.supervisor import Part, Steps, standard_parts, supervise, wait_for_http
 from tests.upstreams import source_files
 
 PRODUCTS = int(os.environ.get("FEDERATOR_DEMO_PRODUCTS", "600"))
-SOURCES = ("demo-odata", "demo-stac", "demo-earth-search")
 SAMPLE_TITLE = "Sample field near Vienna"
 
 
@@ -40,11 +39,16 @@ def free_port(preferred: int) -> int:
     raise OSError("no free port on 127.0.0.1")
 
 
+#: OData, STAC in two dialects, OpenSearch, Sentinel Hub Catalog.
+SOURCES = ("demo-odata", "demo-stac", "demo-earth-search", "demo-opensearch", "demo-sentinelhub")
+
+
 def write_sources(folder: Path, upstream_url: str) -> None:
     """Write the demonstration sources' TOML files for upstreams at `upstream_url`."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, text in source_files(upstream_url).items():
-        (folder / name).write_text(text, encoding="utf-8")
+    files = source_files(upstream_url)
+    for name in SOURCES:
+        (folder / f"{name}.toml").write_text(files[f"{name}.toml"], encoding="utf-8")
 
 
 def write_sample(path: Path) -> None:

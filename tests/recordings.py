@@ -1,7 +1,7 @@
 """What becomes of real recorded upstream answers: `python -m tests.recordings [--markdown | --json]`.
 
-Reads every file of the four sources that hold Sentinel-1 and -2 products under ../shared/upstreams/recordings, JSON and VCR
-cassettes, finds the records in it, normalises them and counts, per file: records, items, refusals by code.
+Reads every file under ../shared/upstreams/recordings, JSON and VCR cassettes, finds the records in it, normalises them by the dialect of
+their service and counts, per protocol and file: records, items, refusals by code.
 """
 
 from __future__ import annotations
@@ -24,19 +24,32 @@ from ingest.errors import RecordRejected
 from ingest.model import CollectionMapping, Contribution, Record, Source
 
 FOLDER = Path(__file__).parents[2] / "shared" / "upstreams" / "recordings"
+#: Folder of recordings -> the service as a source.
 SOURCES = {
     "cdse-odata": Source("cdse-odata", "CDSE OData", "odata", "https://catalogue.dataspace.copernicus.eu/odata/v1", 10),
     "creodias-odata": Source("creodias-odata", "CREODIAS OData", "odata", "https://datahub.creodias.eu/odata/v1", 15),
     "cdse-stac": Source("cdse-stac", "CDSE STAC", "stac", "https://stac.dataspace.copernicus.eu/v1", 20),
     "earth-search": Source("earth-search", "Earth Search", "stac", "https://earth-search.aws.element84.com/v1", 30),
-}
-MAPPING = CollectionMapping("any", {"collection": "any"})
+    "planetary-computer": Source("planetary-computer", "PC", "stac", "https://planetarycomputer.microsoft.com/api/stac/v1", 40),
+    "usgs-landsatlook": Source("usgs-landsat", "USGS", "stac", "https://landsatlook.usgs.gov/stac-server", 35),
+    "geodes": Source("geodes", "CNES GEODES", "stac", "https://geodes.example.org", 50),
+    "cdse-opensearch": Source("cdse-opensearch", "CDSE OpenSearch", "opensearch", "https://catalogue.dataspace.copernicus.eu/resto", 50),
+    "resto-family": Source("resto-mirror", "PEPS and SARA", "opensearch", "https://resto.example.org/resto", 55),
+    "dhus": Source("dhus-mirror", "A DHuS mirror", "dhus", "https://dhus.example.org/dhus", 60),
+    "onda": Source("onda", "ONDA", "onda", "https://catalogue.onda-dias.eu/dias-catalogue", 70),
+    "sentinel-hub-catalog": Source(
+        "cdse-sentinelhub", "Sentinel Hub", "sentinelhub", "https://sh.dataspace.copernicus.eu/api/v1/catalog/1.0.0", 60
+    ),
+}  # fmt: skip
+#: A collection without naming rules: every name is taken that contradicts no rule.
+MAPPING = CollectionMapping("any", {"collection": "any", "start": "2014-01-01", "product_type": "any"})
 
 
 @dataclass
 class Outcome:
     """One file: its items and refusals."""
 
+    protocol: str
     source: str
     file: str
     contributions: list[Contribution] = field(default_factory=list)
@@ -78,7 +91,12 @@ def records(document: Any) -> Iterator[dict[str, Any]]:
     if not isinstance(document, dict):
         return
     if isinstance(document.get("value"), list):
-        yield from (one for one in document["value"] if isinstance(one, dict) and "Name" in one)
+        yield from (one for one in document["value"] if isinstance(one, dict) and ("Name" in one or "name" in one))
+    elif isinstance(document.get("feed"), dict):  # Solr: a list, or one object when there is one
+        entries = document["feed"].get("entry", [])
+        yield from entries if isinstance(entries, list) else [entries]
+    elif isinstance(document.get("d"), dict):  # OData v1
+        yield from document["d"].get("results") or [document["d"]]
     elif isinstance(document.get("value"), dict):
         yield from records(document["value"])
     elif isinstance(document.get("features"), list):
@@ -89,7 +107,7 @@ def records(document: Any) -> Iterator[dict[str, Any]]:
 
 def outcome_of(source: Source, path: Path) -> Outcome:
     """Normalise every record of a file."""
-    outcome = Outcome(source.id, path.name)
+    outcome = Outcome(source.protocol, source.id, path.name)
     adapter = adapter_for(source, MAPPING)
     for document in documents(path):
         for record in records(document):
@@ -115,6 +133,7 @@ def outcomes() -> list[Outcome]:
 def row_of(outcome: Outcome) -> dict[str, Any]:
     """The counts of a file."""
     return {
+        "protocol": outcome.protocol,
         "source": outcome.source,
         "file": outcome.file,
         "records": outcome.records,
@@ -124,13 +143,28 @@ def row_of(outcome: Outcome) -> dict[str, Any]:
 
 
 def markdown(rows: list[dict[str, Any]]) -> str:
-    """The table of docs/recordings.md."""
+    """The tables of docs/recordings.md: by protocol, by file."""
+    protocols = sorted({row["protocol"] for row in rows})
+    lines = ["| protocol | records | items | refused |", "| --- | ---: | ---: | --- |"]
+    for protocol in protocols:
+        its = [row for row in rows if row["protocol"] == protocol]
+        codes: collections.Counter[str] = collections.Counter()
+        for row in its:
+            codes.update(row["refused"])
+        words = ", ".join(f"{code} {count}" for code, count in sorted(codes.items())) or "-"
+        lines.append(
+            f"| {protocol} | {sum(row['records'] for row in its)} | {sum(row['items'] for row in its)} | {words} |"
+        )
+    return "\n".join([*lines, "", *_by_file(rows)])
+
+
+def _by_file(rows: list[dict[str, Any]]) -> list[str]:
     lines = ["| source | file | records | items | refused |", "| --- | --- | ---: | ---: | --- |"]
     for row in rows:
         refused = ", ".join(f"{code} {count}" for code, count in row["refused"].items()) or "-"
         lines.append(f"| {row['source']} | {row['file']} | {row['records']} | {row['items']} | {refused} |")
     lines.append(f"| all | | {sum(row['records'] for row in rows)} | {sum(row['items'] for row in rows)} | |")
-    return "\n".join(lines)
+    return lines
 
 
 def main(arguments: list[str]) -> int:

@@ -20,9 +20,21 @@ select b.base_item_id, b.base_item, c.partition_trunc
 from pgstac.collections as c, pgstac.current_base_item(c.id) as b
 where c.id = $1;
 
+-- name: partitions_that_fit
+-- Which of the asked partitions are there with check constraints that are wide enough: check_partition would find the same, at ten times the cost.
+select asked.number, p.partition
+from unnest($2::int[], $3::timestamptz[], $4::timestamptz[], $5::timestamptz[]) as asked (number, first, last, latest_end)
+join pgstac.partition_stats as p on p.collection = $1 and p.partition_dtrange @> asked.first
+cross join lateral pgstac.partition_catalog_meta(p.partition) as m
+where m.constraint_dtrange @> tstzrange(asked.first, asked.last, '[]') and m.constraint_edtrange @> tstzrange(asked.first, asked.latest_end, '[]');
+
 -- name: check_partition
 -- Makes the partition, or widens its check constraint. Asked for whole months: then the constraint is built once and not at every page.
-select pgstac.check_partition($1, tstzrange($2, $3, '[]'), tstzrange($4, $5, '[]'));
+select pgstac.check_partition($1, tstzrange($2, $3, '[]'), tstzrange($2, $4, '[]')) as partition;
+
+-- name: note_partition
+-- What pgstac's statement trigger on the parent table would do after rows were stored.
+select pgstac.update_partition_stats_q($1, true);
 
 -- name: delete_items
 -- With the old datetime PostgreSQL looks into one partition per item and not into all months.
@@ -34,15 +46,24 @@ where i.collection = $1 and i.id = old.id and i.datetime = old.datetime;
 -- For items whose datetime we do not know: looks into every partition of the collection.
 delete from pgstac.items where collection = $1 and id = any($2::text[]);
 
+-- name: compress_fast
+-- For this transaction, where the server was built with it: lz4 takes a third of pglz's time.
+select set_config('default_toast_compression', 'lz4', true) from pg_settings
+where name = 'default_toast_compression' and 'lz4' = any(enumvals);
+
 -- name: insert_items
 -- Through the parent table: pgstac's statement triggers keep its partition statistics. ON CONFLICT needs no target here;
 -- the caller compares what came back with what it sent.
 insert into pgstac.items (id, collection, datetime, end_datetime, geometry, content)
-select new.id, $1, new.datetime, new.end_datetime, public.st_geomfromgeojson(new.geometry), new.content::jsonb
+select new.id, $1, new.datetime, new.end_datetime, new.geometry::public.geometry, new.content::jsonb
 from unnest($2::text[], $3::timestamptz[], $4::timestamptz[], $5::text[], $6::text[])
     as new (id, datetime, end_datetime, geometry, content)
 on conflict do nothing
 returning id;
+
+-- name: collection_ids
+-- Collections that are there.
+select id from pgstac.collections;
 
 -- name: upsert_collection
 -- Leaves the extent alone, which grows with the items; true when something was written.
@@ -107,45 +128,76 @@ delete from federator.harvest_cursor where source_id = $1 and collection_id = $2
 
 -- name: holdings_of_records
 -- What this source delivered before under these record ids.
-select record_id, item_id, record_sha256, mapping_version
+select record_id, acquisition, record_sha256, mapping_version, withdrawn_at is not null as is_withdrawn
 from federator.holding
 where source_id = $1 and collection_id = $2 and record_id = any($3::text[]);
 
--- name: items_before
--- Merged items as they were written last.
-select item_id, datetime, item_sha256
+-- name: items_of_acquisitions
+-- Items as they were written last, with those that left the catalogue.
+select item_id, acquisition, product, datetime, content_sha256, successor_id, withdrawn_at is not null as is_withdrawn
 from federator.harvested_item
-where collection_id = $1 and item_id = any($2::text[]);
+where collection_id = $1 and acquisition = any($2::text[]);
 
--- name: holdings_of_items
--- Every source's copy of these items, to merge them anew.
-select source_id, record_id, item_id, product, record, published
+-- name: items_not_stored
+-- Items that should be there and are not: somebody deleted them behind our back.
+select h.item_id from federator.harvested_item as h
+where h.collection_id = $1 and h.acquisition = any($2::text[]) and h.withdrawn_at is null
+    and not exists (
+        select from pgstac.items as i where i.collection = h.collection_id and i.id = h.item_id and i.datetime = h.datetime
+    );
+
+-- name: holdings_of_acquisitions
+-- Every source's copies of these acquisitions, to settle them anew.
+select source_id, record_id, item_id, acquisition, record
 from federator.holding
-where collection_id = $1 and item_id = any($2::text[]);
+where collection_id = $1 and acquisition = any($2::text[]) and withdrawn_at is null;
 
 -- name: put_harvested_items
--- Sorted by the caller.
-insert into federator.harvested_item as h (collection_id, item_id, product, datetime, item_sha256)
-select $1, new.item_id, new.product, new.datetime, new.item_sha256
-from unnest($2::text[], $3::text[], $4::timestamptz[], $5::bytea[]) as new (item_id, product, datetime, item_sha256)
+-- Sorted by the caller. An item that comes back is in the catalogue again.
+insert into federator.harvested_item as h
+    (collection_id, item_id, acquisition, product, datetime, item_sha256, content_sha256, successor_id)
+select $1, new.item_id, new.acquisition, new.product, new.datetime, new.item_sha256, new.content_sha256, new.successor_id
+from unnest($2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::bytea[], $7::bytea[], $8::text[])
+    as new (item_id, acquisition, product, datetime, item_sha256, content_sha256, successor_id)
 on conflict (collection_id, item_id) do update
-set product = excluded.product, datetime = excluded.datetime, item_sha256 = excluded.item_sha256;
+set acquisition = excluded.acquisition, product = excluded.product, datetime = excluded.datetime, item_sha256 = excluded.item_sha256,
+    content_sha256 = excluded.content_sha256, successor_id = excluded.successor_id, withdrawn_at = null, withdrawn_because = null;
+
+-- name: withdraw_items
+-- The items leave the catalogue; their ids and what follows them stay known.
+update federator.harvested_item as h
+set withdrawn_at = now(), withdrawn_because = $4, successor_id = gone.successor_id
+from unnest($2::text[], $3::text[]) as gone (item_id, successor_id)
+where h.collection_id = $1 and h.item_id = gone.item_id;
 
 -- name: put_holdings
--- A record that came again keeps its first_seen.
+-- A record that came again keeps its first_seen; one that was taken back is offered again.
 insert into federator.holding as h
-    (source_id, collection_id, record_id, item_id, product, record, record_sha256, mapping_version, published)
-select $1, $2, new.record_id, new.item_id, new.product, new.record, new.record_sha256, $3, new.published
-from unnest($4::text[], $5::text[], $6::text[], $7::bytea[], $8::bytea[], $9::timestamptz[])
-    as new (record_id, item_id, product, record, record_sha256, published)
+    (source_id, collection_id, record_id, item_id, acquisition, product, record, record_sha256, mapping_version, published, sensed)
+select $1, $2, new.record_id, new.item_id, new.acquisition, new.product, new.record, new.record_sha256, $3, new.published, new.sensed
+from unnest($4::text[], $5::text[], $6::text[], $7::text[], $8::bytea[], $9::bytea[], $10::timestamptz[], $11::timestamptz[])
+    as new (record_id, item_id, acquisition, product, record, record_sha256, published, sensed)
 on conflict (source_id, collection_id, record_id) do update
-set item_id = excluded.item_id, product = excluded.product, record = excluded.record, record_sha256 = excluded.record_sha256,
-    mapping_version = excluded.mapping_version, published = excluded.published, last_seen = now();
+set item_id = excluded.item_id, acquisition = excluded.acquisition, product = excluded.product, record = excluded.record,
+    record_sha256 = excluded.record_sha256, mapping_version = excluded.mapping_version, published = excluded.published,
+    sensed = excluded.sensed, last_seen = now(), withdrawn_at = null, withdrawn_because = null;
+
+-- name: move_holdings
+-- Holdings that stand for another item now.
+update federator.holding as h set item_id = moved.item_id
+from unnest($2::text[], $3::text[], $4::text[]) as moved (source_id, record_id, item_id)
+where h.collection_id = $1 and h.source_id = moved.source_id and h.record_id = moved.record_id;
 
 -- name: touch_holdings
--- Seen again, nothing new.
+-- Seen again, nothing new. Once a day is enough to know, and spares a write a record.
 update federator.holding set last_seen = now()
-where source_id = $1 and collection_id = $2 and record_id = any($3::text[]);
+where source_id = $1 and collection_id = $2 and record_id = any($3::text[]) and last_seen < now() - interval '1 day';
+
+-- name: withdraw_holdings
+-- The source took these records back; returns what they stood for.
+update federator.holding set withdrawn_at = now(), withdrawn_because = $4
+where source_id = $1 and collection_id = $2 and record_id = any($3::text[]) and withdrawn_at is null
+returning record_id, acquisition;
 
 -- name: put_quarantine
 -- Refused again: counted, with the newest bytes and reason.
@@ -172,3 +224,46 @@ limit $3;
 select (procrastinate_defer_jobs_v1(array[
     row($1, $2, 0, $3, $4, $5, null)::procrastinate_job_to_defer_v1
 ]))[1] as id;
+
+-- name: count_held
+-- What is held of a window of publication (axis published) or sensing time: live holdings whose item is in the catalogue.
+select count(*) as held from federator.holding as h
+join federator.harvested_item as w on w.collection_id = h.collection_id and w.item_id = h.item_id
+join pgstac.items as i on i.collection = h.collection_id and i.id = h.item_id and i.datetime = w.datetime
+where h.source_id = $1 and h.collection_id = $2 and h.withdrawn_at is null
+    and case when $3 = 'sensed' then h.sensed >= $4 and h.sensed < $5 else h.published >= $4 and h.published < $5 end
+    and ($6::text is null or public.st_intersects(i.geometry, public.st_geomfromewkt($6)));
+
+-- name: list_held
+-- The same, by record.
+select h.record_id from federator.holding as h
+join federator.harvested_item as w on w.collection_id = h.collection_id and w.item_id = h.item_id
+join pgstac.items as i on i.collection = h.collection_id and i.id = h.item_id and i.datetime = w.datetime
+where h.source_id = $1 and h.collection_id = $2 and h.withdrawn_at is null
+    and case when $3 = 'sensed' then h.sensed >= $4 and h.sensed < $5 else h.published >= $4 and h.published < $5 end
+    and ($6::text is null or public.st_intersects(i.geometry, public.st_geomfromewkt($6)));
+
+-- name: count_source
+-- How many holdings a source has of a collection.
+select count(*) as held from federator.holding where source_id = $1 and collection_id = $2 and withdrawn_at is null;
+
+-- name: quarantined_of
+-- Which of these records are in quarantine.
+select record_id from federator.quarantine where source_id = $1 and collection_id = $2 and record_id = any($3::text[]);
+
+-- name: put_census
+-- One row a period and an area.
+insert into federator.census (source_id, collection_id, since, until, bbox, expected, held, missing, extra, quarantined, healed)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11);
+
+-- name: records_in_quarantine
+-- Refused records to be tried again, oldest first; null means any.
+select source_id, collection_id, record_id, record
+from federator.quarantine
+where ($1::text is null or source_id = $1) and ($2::text is null or code = $2) and (source_id, collection_id, record_id) > ($3, $4, $5)
+order by source_id, collection_id, record_id
+limit $6;
+
+-- name: count_withdrawn
+-- What a run took back.
+update federator.harvest_run set withdrawn = withdrawn + $2 where id = $1;

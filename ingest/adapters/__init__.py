@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
-from typing import Protocol
+from typing import TYPE_CHECKING
 
+from ingest.adapters.dhus import Dhus
+from ingest.adapters.hda import Hda
 from ingest.adapters.odata import OData
+from ingest.adapters.onda import Onda
+from ingest.adapters.opensearch import OpenSearch
+from ingest.adapters.protocol import Harvestable
+from ingest.adapters.sentinelhub import SentinelHub
 from ingest.adapters.stac import Stac
+from ingest.adapters.static_stac import StaticStac
 from ingest.errors import SourceInvalid
-from ingest.model import Adapter, CollectionMapping, Cursor, Query, Source
+from ingest.model import CollectionMapping, Query, Source
 
+if TYPE_CHECKING:
+    from ingest.adapters.protocol import AdapterClass
 
-class Harvestable(Adapter, Protocol):
-    """An adapter that can also start a new run some time before the end of the last one."""
+#: What a source file may name as its `protocol`.
+PROTOCOLS: dict[str, AdapterClass] = {
+    "dhus": Dhus,
+    "hda": Hda,
+    "odata": OData,
+    "onda": Onda,
+    "opensearch": OpenSearch,
+    "sentinelhub": SentinelHub,
+    "stac": Stac,
+    "static-stac": StaticStac,
+}
 
-    def rewound(self, cursor: Cursor, overlap: timedelta, not_after: datetime) -> Cursor:
-        """Return the cursor that lies `overlap` before what `cursor` has seen and before `not_after`."""
-        ...
+__all__ = ["PROTOCOLS", "Harvestable", "adapter_for"]
 
 
 def adapter_for(
@@ -32,10 +47,6 @@ def adapter_for(
     Raises:
         SourceInvalid: nobody here speaks it.
     """
-    match source.protocol:
-        case "odata":
-            return OData(source, mapping, query, page_size, with_total=with_total)
-        case "stac":
-            return Stac(source, mapping, query, page_size)
-        case protocol:
-            raise SourceInvalid(f"the source {source.id!r} speaks {protocol!r}, which is not known here")
+    if source.protocol not in PROTOCOLS:
+        raise SourceInvalid(f"the source {source.id!r} speaks {source.protocol!r}, which is not known here")
+    return PROTOCOLS[source.protocol](source, mapping, query, page_size, with_total=with_total)

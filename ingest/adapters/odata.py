@@ -13,11 +13,12 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx
 import orjson
 
+from ingest.adapters.protocol import Deletion, DeletionPage
 from ingest.errors import UpstreamChanged
 from ingest.http import fetch_object
 from ingest.model import JSON, CollectionMapping, Contribution, Cursor, Page, Query, Record, Source
@@ -26,8 +27,20 @@ from ingest.normalise import odata as normalise_odata
 #: Largest `$skip` and `$top` that the server takes (limits since 2024-11-12).
 MAX_SKIP = 10_000
 MAX_TOP = 1_000
-_PUBLISHED = "PublicationDate"
 _CONTENT = "ContentDate/Start"
+
+
+@dataclass(frozen=True, slots=True)
+class _Entities:
+    """An entity set, the time along which it is walked, and what comes with each entity."""
+
+    name: str
+    time: str
+    expand: tuple[str, ...] = ()
+
+
+_PRODUCTS = _Entities("Products", "PublicationDate", ("Attributes", "Assets"))
+_DELETED = _Entities("DeletedProducts", "DeletionDate")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +71,12 @@ class _TooManyAtOnce(Exception):
 class OData:
     """One collection of an OData source.
 
-    `mapping.upstream` has `collection` ("SENTINEL-2") and may have `product_type` or `product_types`, and `limit`.
+    `mapping.upstream` has `collection` ("SENTINEL-2") and may have `product_type` or `product_types`, `limit`, and
+    `deletions = true` where the service has the entity set DeletedProducts.
     """
+
+    REQUIRED_KEYS: ClassVar[frozenset[str]] = frozenset({"collection"})
+    KEYS: ClassVar[frozenset[str]] = frozenset({"collection", "product_type", "product_types", "limit", "deletions"})
 
     def __init__(
         self,
@@ -92,37 +109,59 @@ class OData:
         position = _Position()
         total: int | None = None
         if cursor is None:
-            total = await self._count(http) if self._with_total else None
+            total = await self.count(http) if self._with_total else None
         else:
             position = _Position(cursor["published"], frozenset(cursor["seen"]))
+        async for rows, behind in self._along(http, _PRODUCTS, position):
+            yield self._page(rows, behind, total)
+
+    async def deletions(self, http: httpx.AsyncClient, cursor: Cursor | None) -> AsyncIterator[DeletionPage]:
+        """Yield the source's tombstones in order of DeletionDate, oldest first; none when it keeps no list of them."""
+        if not self._mapping.upstream.get("deletions"):
+            return
+        position = _Position(cursor["deleted"], frozenset(cursor["seen"])) if cursor else _Position()
+        async for rows, behind in self._along(http, _DELETED, position):
+            found = tuple(Deletion(str(row["Id"]), str(row.get("DeletionCause") or "")[:200]) for row in rows)
+            yield DeletionPage(found, {"deleted": behind.instant, "seen": sorted(behind.seen)})
+
+    async def _along(
+        self, http: httpx.AsyncClient, entities: _Entities, position: _Position
+    ) -> AsyncIterator[tuple[Sequence[JSON], _Position]]:
+        """Yield new rows in order of the entities' own time, and the position behind them."""
         while True:
             try:
-                async for rows, behind in self._walk(http, self._terms(), _PUBLISHED, position):
+                async for rows, behind in self._walk(http, entities, self._terms(entities), entities.time, position):
                     position = behind
-                    yield self._page(rows, position, total)
+                    yield rows, behind
                 return
             except _TooManyAtOnce:
                 assert position.instant is not None
-                async for rows in self._walk_instant(http, position.instant):
-                    yield self._page(rows, _Position(position.instant), total)
+                async for rows in self._walk_instant(http, entities, position.instant):
+                    yield rows, _Position(position.instant)
                 position = _Position(_next_instant(position.instant))
 
     def _page(self, rows: Sequence[JSON], position: _Position, total: int | None) -> Page:
         records = tuple(Record(str(row["Id"]), orjson.dumps(row)) for row in rows)
         return Page(records, {"published": position.instant, "seen": sorted(position.seen)}, total)
 
-    async def _walk_instant(self, http: httpx.AsyncClient, instant: str) -> AsyncIterator[Sequence[JSON]]:
-        """Yield every row published in one crowded instant, in order of ContentDate/Start."""
-        terms = [*self._terms(), f"{_PUBLISHED} ge {instant}", f"{_PUBLISHED} lt {_next_instant(instant)}"]
+    async def _walk_instant(
+        self, http: httpx.AsyncClient, entities: _Entities, instant: str
+    ) -> AsyncIterator[Sequence[JSON]]:
+        """Yield every row of one crowded instant, in order of ContentDate/Start."""
+        terms = [
+            *self._terms(entities),
+            f"{entities.time} ge {instant}",
+            f"{entities.time} lt {_next_instant(instant)}",
+        ]
         try:
-            async for rows, _ in self._walk(http, terms, _CONTENT, _Position()):
+            async for rows, _ in self._walk(http, entities, terms, _CONTENT, _Position()):
                 yield rows
         except _TooManyAtOnce as error:
-            message = f"more than {self._max_skip} products published at {instant} start at one instant"
+            message = f"more than {self._max_skip} products with {entities.time} {instant} start at one instant"
             raise UpstreamChanged(f"{self._source.id}: {message}; they cannot be told apart by paging") from error
 
     async def _walk(
-        self, http: httpx.AsyncClient, terms: Sequence[str], field: str, position: _Position
+        self, http: httpx.AsyncClient, entities: _Entities, terms: Sequence[str], field: str, position: _Position
     ) -> AsyncIterator[tuple[Sequence[JSON], _Position]]:
         """Yield new rows and the position behind them until the server has no more."""
         skip = 0
@@ -130,7 +169,7 @@ class OData:
             if skip > self._max_skip:
                 raise _TooManyAtOnce
             bound = [f"{field} ge {position.instant}"] if position.instant else []
-            rows = await self._ask(http, [*terms, *bound], field, skip)
+            rows = await self._ask(http, entities, [*terms, *bound], field, skip)
             self._check_order(rows, field, position)
             new = [row for row in rows if not position.is_behind(row, field)]
             before = position
@@ -143,26 +182,27 @@ class OData:
             moved = before.instant is None or _instant(before.instant) != _instant(position.instant or "")
             skip = 0 if moved else skip + len(rows)
 
-    async def _ask(self, http: httpx.AsyncClient, terms: Sequence[str], field: str, skip: int) -> list[JSON]:
+    async def _ask(
+        self, http: httpx.AsyncClient, entities: _Entities, terms: Sequence[str], field: str, skip: int
+    ) -> list[JSON]:
         parameters = [
             ("$filter", " and ".join(terms)),
             ("$orderby", f"{field} asc"),
             ("$top", str(self._top)),
             ("$skip", str(skip)),
-            ("$expand", "Attributes"),
-            ("$expand", "Assets"),
+            *(("$expand", name) for name in entities.expand),
         ]
-        answer = await self._fetch(http, parameters)
+        answer = await self._fetch(http, entities.name, parameters)
         return [self._checked(row) for row in answer["value"]]
 
-    async def _count(self, http: httpx.AsyncClient) -> int | None:
-        """Ask once how many there are: an estimate for the progress bar, slow on the server's side."""
-        parameters = [("$filter", " and ".join(self._terms())), ("$top", "1"), ("$count", "True")]
-        count = (await self._fetch(http, parameters)).get("@odata.count")
+    async def count(self, http: httpx.AsyncClient) -> int | None:
+        """How many there are by the source's word: an estimate, slow on the server's side."""
+        parameters = [("$filter", " and ".join(self._terms(_PRODUCTS))), ("$top", "1"), ("$count", "True")]
+        count = (await self._fetch(http, _PRODUCTS.name, parameters)).get("@odata.count")
         return count if isinstance(count, int) else None
 
-    async def _fetch(self, http: httpx.AsyncClient, parameters: list[tuple[str, str]]) -> JSON:
-        url = f"{self._source.url}/Products"
+    async def _fetch(self, http: httpx.AsyncClient, entities: str, parameters: list[tuple[str, str]]) -> JSON:
+        url = f"{self._source.url}/{entities}"
         answer = await fetch_object(http, self._source.id, "GET", url, params=parameters)
         if not isinstance(answer.get("value"), list):
             raise UpstreamChanged(f"{self._source.id}: the answer has no list 'value'")
@@ -183,16 +223,16 @@ class OData:
         if any(earlier > later for earlier, later in pairwise([*bound, *times])):
             raise UpstreamChanged(f"{self._source.id}: products do not come in the order of {field} that we asked for")
 
-    def _terms(self) -> list[str]:
+    def _terms(self, entities: _Entities) -> list[str]:
         upstream, query = self._mapping.upstream, self._query
         terms = [f"Collection/Name eq {_quoted(upstream['collection'])}"]
         types = upstream.get("product_types") or [upstream[key] for key in ("product_type",) if key in upstream]
         if types:
             terms.append(_any_of([_attribute_is("productType", kind) for kind in types]))
         if query.since is not None:
-            terms.append(f"{_PUBLISHED} ge {_odata_time(query.since)}")
+            terms.append(f"{entities.time} ge {_odata_time(query.since)}")
         if query.until is not None:
-            terms.append(f"{_PUBLISHED} lt {_odata_time(query.until)}")
+            terms.append(f"{entities.time} lt {_odata_time(query.until)}")
         if query.bbox is not None:
             terms.append(_any_of([_intersects(box) for box in _boxes(query.bbox)]))
         return terms

@@ -1,23 +1,27 @@
-"""STAC API item search as stac-fastapi-pgstac (CDSE) and stac-server (Earth Search) speak it.
+"""STAC API item search as stac-fastapi-pgstac (CDSE, Planetary Computer) and stac-server (Earth Search, USGS) speak it.
 
 Pages are followed by the `next` links as given, never built (pgstac and stac-server encode them differently;
 stac-server gives one even on the last page). A run that broke off resumes by the watermark: a property that says when
-the source published or changed an item, asked for in ascending order. A source that does not keep that order is
-harvested all the same, but a run that broke off then starts from where it began.
+the source published or changed an item, asked for in ascending order. The same serves when the links fail us: a full
+page without one (Planetary Computer, January 2026), a circle, a page that comes again. One instant that holds more items
+than a page is then walked by id. A source that keeps no order is harvested all the same, but a run that broke
+off then starts from where it began, and links that fail are an error.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Sequence
-from datetime import UTC, datetime, timedelta
-from itertools import pairwise
-from typing import Any
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any, ClassVar
 
 import httpx
 import orjson
 
-from ingest.errors import UpstreamChanged
+from ingest.adapters.stac_search import Window, area, as_get, bounds, instant, rfc3339, total_of, watermark_of
+from ingest.adapters.stac_walk import START, Instant, Walk
+from ingest.errors import SourceInvalid, UpstreamChanged
 from ingest.http import fetch_object
 from ingest.model import JSON, CollectionMapping, Contribution, Cursor, Page, Query, Record, Source
 from ingest.normalise import stac as normalise_stac
@@ -27,15 +31,33 @@ log = logging.getLogger(__name__)
 _Request = tuple[str, str, JSON | None]  # method, URL, JSON body of a POST
 
 
+class _PagingFailed(Exception):
+    """The next links do not lead to the end; `is_all` when what was read is as much as the source says there is."""
+
+    def __init__(self, message: str, *, is_all: bool = False) -> None:
+        super().__init__(message)
+        self.is_all = is_all
+
+
 class Stac:
     """One collection of a STAC API.
 
-    `mapping.upstream` has `collection` and may have `watermark` ("properties.updated"), `filter` (how the watermark is
-    bounded: "cql2", "query", or "datetime" when the watermark is the acquisition itself), `method`, `limit`.
+    `mapping.upstream` has `collection` (an id, or a list of ids that together are one federated collection) and may have `watermark`
+    ("properties.updated", or "id" for a collection without useful times), `filter` (how the watermark is bounded: "cql2",
+    "query", or "datetime" when the watermark is the acquisition itself), `method`, `limit`.
     """
 
+    REQUIRED_KEYS: ClassVar[frozenset[str]] = frozenset({"collection"})
+    KEYS: ClassVar[frozenset[str]] = frozenset({"collection", "watermark", "filter", "method", "limit"})
+
     def __init__(
-        self, source: Source, mapping: CollectionMapping, query: Query | None = None, page_size: int = 500
+        self,
+        source: Source,
+        mapping: CollectionMapping,
+        query: Query | None = None,
+        page_size: int = 500,
+        *,
+        with_total: bool = True,
     ) -> None:
         upstream = mapping.upstream
         self._source = source
@@ -46,6 +68,8 @@ class Stac:
         self._property = self._watermark.removeprefix("properties.")
         self._filter = str(upstream.get("filter", "query"))
         self._method = str(upstream.get("method", "POST"))
+        #: What a query's times mean (`ingest.census`).
+        self.AXIS = "sensed" if self._property == "datetime" else "published"
 
     def item(self, record: Record) -> Contribution:
         """Normalise one record; raises RecordRejected."""
@@ -54,38 +78,131 @@ class Stac:
     def rewound(self, cursor: Cursor, overlap: timedelta, not_after: datetime) -> Cursor:
         """Return the cursor of a new run: `overlap` before what was seen and before `not_after`."""
         if cursor["watermark"] is None:
-            return cursor
-        begin = min(_instant(cursor["watermark"]), not_after) - overlap
-        return {"watermark": _time(begin), "seen": []}
+            return dict(START)
+        begin = min(instant(cursor["watermark"]), not_after) - overlap
+        return {"watermark": rfc3339(begin), "seen": []}
 
     async def pages(self, http: httpx.AsyncClient, cursor: Cursor | None) -> AsyncIterator[Page]:
         """Yield pages in ascending order of the watermark; see `ingest.model.Adapter`."""
-        start = cursor or {"watermark": None, "seen": []}
-        dropped = frozenset(start["seen"])
-        place = start
-        request: _Request | None = self._first_request(start["watermark"])
-        asked: set[bytes] = set()
-        last_ids: list[str] = []
+        start = cursor or START
+        if self._property == "id":
+            if self._query.since or self._query.until:
+                raise SourceInvalid(f"{self._source.id}: {self._mapping.id} has no times to limit a harvest by")
+            async for page in self._by_id(http, Instant(), start.get("after")):
+                yield page
+            return
+        walk = Walk(self._property, start)
+        after = start.get("after")  # a run broke off within a crowded instant
+        crowd = Instant(start["watermark"]) if after is not None else None
+        while True:
+            if crowd is not None:
+                async for page in self._by_id(http, crowd, after):
+                    yield page
+                walk.leave(crowd)
+                after = None
+            bound = walk.place["watermark"]
+            try:
+                async for page in self._sweep(http, walk, bound):
+                    yield page
+                return
+            except _PagingFailed as failure:
+                if not self._can_go_on(walk, failure):
+                    return
+            crowd = walk.crowd(bound)
+
+    def _can_go_on(self, walk: Walk, failure: _PagingFailed) -> bool:
+        """False when everything was read after all. Raises UpstreamChanged when there is no way to read the rest."""
+        if walk.is_sorted and walk.place["seen"]:
+            extra = {"source": self._source.id, "reason": str(failure), "watermark": walk.place["watermark"]}
+            log.warning("paging failed, going on from the watermark", extra=extra)
+            return True
+        if failure.is_all:
+            return False
+        message = f"{failure}, and the items do not come by {self._property} as asked: no way to read the rest"
+        raise UpstreamChanged(f"{self._source.id}: {message}") from failure
+
+    async def _sweep(self, http: httpx.AsyncClient, walk: Walk, bound: str | None) -> AsyncIterator[Page]:
+        """Yield what is new from `bound` on, as far as the next links lead. Raises _PagingFailed behind the last page."""
         total: int | None = None
-        sorted_so_far = True
-        while request is not None:
+        async for features, answer in self._chain(http, self._request(self._from(bound))):
+            total = total_of(answer) if total is None else total
+            new, place = walk.take(features, bound)
+            if new:
+                yield Page(_records(new), place, total)
+
+    async def _chain(self, http: httpx.AsyncClient, first: _Request) -> AsyncIterator[tuple[list[JSON], JSON]]:
+        """Yield the features and the whole answer of each page until the source has no more."""
+        request = first
+        asked: set[bytes] = set()
+        read: set[tuple[str, ...]] = set()
+        count = 0
+        while True:
             key = orjson.dumps(request, option=orjson.OPT_SORT_KEYS)
             if key in asked:
-                log.warning("next link leads in a circle", extra={"source": self._source.id})
-                return
+                raise _PagingFailed("the next links lead in a circle")
             asked.add(key)
             answer = await self._fetch(http, request)
             features = [self._checked(feature) for feature in answer["features"]]
-            ids = [feature["id"] for feature in features]
-            if not features or ids == last_ids:
+            ids = tuple(feature["id"] for feature in features)
+            if not features:
                 return
-            last_ids = ids
-            total = _total(answer) if total is None else total
-            sorted_so_far = sorted_so_far and self._ascends(place["watermark"], features)
-            place = self._behind(place, features) if sorted_so_far else start
-            new = tuple(feature for feature in features if feature["id"] not in dropped or not self._at(start, feature))
-            yield Page(tuple(Record(feature["id"], orjson.dumps(feature)) for feature in new), place, total)
-            request = self._next_request(answer, request)
+            if ids in read:
+                raise _PagingFailed("a page came again")
+            read.add(ids)
+            yield features, answer
+            following = self._next_request(answer, request)
+            count += len(features)
+            if following is None:
+                if len(features) >= self._limit:
+                    total = total_of(answer)
+                    raise _PagingFailed("a full page has no next link", is_all=total is not None and count >= total)
+                return
+            request = following
+
+    async def _by_id(self, http: httpx.AsyncClient, within: Instant, after: str | None) -> AsyncIterator[Page]:
+        """Yield items in the order of their ids. Each search begins with the last id read, so that a filter that does nothing shows."""
+        limit = max(self._limit, 2)
+        passed: set[str] = set()
+        began_again = False
+        while True:
+            window = replace(within.window, first_id=after)
+            body = self._search(window) | {"sortby": [{"field": "id", "direction": "asc"}], "limit": limit}
+            answer = await self._fetch(http, self._request(body))
+            features = [self._checked(feature) for feature in answer["features"]]
+            self._check_window(features, within)
+            if after is not None and (not features or features[0]["id"] != after):
+                if began_again:  # once, it may just have been deleted
+                    raise self._inseparable(within, f"a search from the id {after!r} on does not begin with it")
+                began_again, after = True, None
+                passed.clear()
+                continue
+            rows = features if after is None else features[1:]
+            if rows:
+                after = rows[-1]["id"]
+                if after in passed:
+                    raise self._inseparable(within, f"the id {after!r} came again")
+                passed.add(after)
+                new = [row for row in rows if row["id"] not in within.seen]
+                yield Page(_records(new), within.cursor(after), total_of(answer))
+            if len(features) < limit:
+                return
+
+    def _check_window(self, features: Sequence[JSON], within: Instant) -> None:
+        if within.text is None:
+            return
+        window = within.window
+        for feature in features:
+            when = watermark_of(feature, self._property)
+            try:
+                is_inside = when is not None and window.lower <= instant(when) < window.upper  # type: ignore[operator]
+            except ValueError:
+                is_inside = False
+            if not is_inside:
+                raise self._inseparable(within, f"a search for it answers with {feature['id']!r} of {when}")
+
+    def _inseparable(self, within: Instant, why: str) -> UpstreamChanged:
+        where = f"more than a page of items at {self._property} = {within.text}" if within.text else "paging by id"
+        return UpstreamChanged(f"{self._source.id}: {where}: {why}; they cannot be told apart by paging")
 
     async def _fetch(self, http: httpx.AsyncClient, request: _Request) -> JSON:
         method, url, body = request
@@ -99,133 +216,54 @@ class Stac:
             raise UpstreamChanged(f"{self._source.id}: a feature without id")
         return feature
 
-    def _first_request(self, watermark: str | None) -> _Request:
-        body = self._search(watermark)
+    def _request(self, body: JSON) -> _Request:
         url = f"{self._source.url}/search"
         if self._method == "POST":
             return "POST", url, body
-        return "GET", str(httpx.URL(url, params=_as_get(body))), None
+        return "GET", str(httpx.URL(url, params=as_get(body))), None
 
-    def _search(self, watermark: str | None) -> JSON:
-        """The search as a POST body."""
-        query = self._query
-        lower = max((t for t in (query.since, _instant(watermark) if watermark else None) if t), default=None)
-        body: JSON = {"collections": [self._mapping.upstream["collection"]], "limit": self._limit}
-        body["sortby"] = [{"field": self._watermark, "direction": "asc"}]
-        if query.bbox is not None:
-            body |= _area(query.bbox)
-        return body | self._bounds(lower, query.until)
+    def _from(self, watermark: str | None) -> JSON:
+        """The search for everything from `watermark` on, in its order."""
+        times = (self._query.since, instant(watermark) if watermark else None)
+        lower = max((time for time in times if time), default=None)
+        body = self._search(Window(lower, self._query.until))
+        return body | {"sortby": [{"field": self._watermark, "direction": "asc"}], "limit": self._limit}
 
-    def _bounds(self, lower: datetime | None, upper: datetime | None) -> JSON:
-        """Bound the watermark, lower end inclusive, upper exclusive, in the source's filter language."""
-        if lower is None and upper is None:
-            return {}
-        if self._filter == "query":
-            ends = {"gte": lower, "lt": upper}
-            return {"query": {self._property: {name: _time(end) for name, end in ends.items() if end}}}
-        if self._filter == "cql2":
-            terms = [
-                {"op": op, "args": [{"property": self._property}, {"timestamp": _time(end)}]}
-                for op, end in ((">=", lower), ("<", upper))
-                if end
-            ]
-            return {"filter-lang": "cql2-json", "filter": terms[0] if len(terms) == 1 else {"op": "and", "args": terms}}
-        last = upper - timedelta(microseconds=1) if upper else None  # `datetime` includes both ends
-        return {"datetime": f"{_time(lower) if lower else '..'}/{_time(last) if last else '..'}"}
+    def _search(self, window: Window) -> JSON:
+        """The search as a POST body, without order and limit."""
+        collection = self._mapping.upstream["collection"]
+        body: JSON = {"collections": collection if isinstance(collection, list) else [collection]}
+        if self._query.bbox is not None:
+            body |= area(self._query.bbox)
+        return body | bounds(window, self._property, self._filter)
 
     def _next_request(self, answer: JSON, request: _Request) -> _Request | None:
-        links = [link for link in answer.get("links") or [] if isinstance(link, dict) and link.get("rel") == "next"]
-        if not links:
+        links = answer.get("links")
+        found = [one for one in (links if isinstance(links, list) else []) if _is_next(one)]
+        if not found:
             return None
-        link = links[0]
-        href, method = link.get("href"), str(link.get("method", "GET")).upper()
-        if not isinstance(href, str) or method not in ("GET", "POST"):
+        href, method, body = found[0].get("href"), found[0].get("method", "GET"), found[0].get("body")
+        method = method.upper() if isinstance(method, str) else ""
+        if not isinstance(href, str) or method not in ("GET", "POST") or not isinstance(body, dict | None):
             raise UpstreamChanged(f"{self._source.id}: a next link that cannot be followed")
-        url = httpx.URL(request[1]).join(href)
-        if (url.host, url.port) != (httpx.URL(self._source.url).host, httpx.URL(self._source.url).port):
+        url, own = self._joined(request[1], href), httpx.URL(self._source.url)
+        if (url.host, url.port) != (own.host, own.port):
             raise UpstreamChanged(f"{self._source.id}: its next link leads to another host, {url.host}")
-        body = link.get("body") if method == "POST" else None
-        if link.get("merge"):
+        body = body if method == "POST" else None
+        if found[0].get("merge"):
             body = {**(request[2] or {}), **(body or {})}
         return method, str(url), body
 
-    def _time_of(self, feature: JSON) -> str | None:
-        value = (feature.get("properties") or {}).get(self._property)
-        return value if isinstance(value, str) else None
-
-    def _at(self, place: Cursor, feature: JSON) -> bool:
-        """True when the feature stands at the cursor's own instant."""
-        when = self._time_of(feature)
-        return when is not None and _instant(when) == _instant(place["watermark"])
-
-    def _ascends(self, watermark: str | None, features: Sequence[JSON]) -> bool:
-        times = [self._time_of(feature) for feature in features]
-        if watermark is not None:
-            times.insert(0, watermark)
+    def _joined(self, base: str, href: str) -> httpx.URL:
         try:
-            instants = [_instant(time or "") for time in times]
-        except ValueError:
-            return False
-        return all(earlier <= later for earlier, later in pairwise(instants))
-
-    def _behind(self, place: Cursor, features: Sequence[JSON]) -> Cursor:
-        """The cursor behind the last feature: its instant and every id seen at it."""
-        last = self._time_of(features[-1]) or ""
-        here: Cursor = {"watermark": last}
-        seen = {feature["id"] for feature in features if self._at(here, feature)}
-        if place["watermark"] is not None and _instant(place["watermark"]) == _instant(last):
-            seen |= set(place["seen"])
-        return {"watermark": last, "seen": sorted(seen)}
+            return httpx.URL(base).join(href)
+        except httpx.InvalidURL as error:
+            raise UpstreamChanged(f"{self._source.id}: a next link that cannot be followed") from error
 
 
-def _as_get(body: JSON) -> dict[str, str]:
-    """The same search as query parameters (STAC API, item search, GET)."""
-    out = {"collections": ",".join(body["collections"]), "limit": str(body["limit"])}
-    out["sortby"] = ",".join(f"{'-' if key['direction'] == 'desc' else '+'}{key['field']}" for key in body["sortby"])
-    for name in ("datetime",):
-        if name in body:
-            out[name] = body[name]
-    if "bbox" in body:
-        out["bbox"] = ",".join(str(number) for number in body["bbox"])
-    for name in ("intersects", "query"):
-        if name in body:
-            out[name] = orjson.dumps(body[name]).decode()
-    if "filter" in body:
-        out |= {"filter-lang": "cql2-text", "filter": _cql2_text(body["filter"])}
-    return out
+def _is_next(link: Any) -> bool:
+    return isinstance(link, dict) and link.get("rel") == "next"
 
 
-def _cql2_text(term: JSON) -> str:
-    if term["op"] == "and":
-        return " AND ".join(_cql2_text(part) for part in term["args"])
-    name, value = term["args"]
-    return f"\"{name['property']}\" {term['op']} TIMESTAMP('{value['timestamp']}')"
-
-
-def _area(bbox: tuple[float, float, float, float]) -> JSON:
-    """A bbox; across the antimeridian two polygons, because pgstac answers such a bbox with the whole world."""
-    west, south, east, north = bbox
-    if west <= east:
-        return {"bbox": list(bbox)}
-    sides = ((west, 180.0), (-180.0, east))
-    rings = [[[[w, south], [e, south], [e, north], [w, north], [w, south]]] for w, e in sides]
-    return {"intersects": {"type": "MultiPolygon", "coordinates": rings}}
-
-
-def _total(answer: JSON) -> int | None:
-    """How many the source says there are: `numberMatched`, or `context.matched` of older servers."""
-    context = answer.get("context")
-    for value in (answer.get("numberMatched"), context.get("matched") if isinstance(context, dict) else None):
-        if isinstance(value, int):
-            return value
-    return None
-
-
-def _instant(text: str) -> datetime:
-    """Parse RFC 3339; no zone means UTC. Raises ValueError."""
-    when = datetime.fromisoformat(text)
-    return when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
-
-
-def _time(when: datetime) -> str:
-    return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+def _records(features: Sequence[JSON]) -> tuple[Record, ...]:
+    return tuple(Record(feature["id"], orjson.dumps(feature)) for feature in features)

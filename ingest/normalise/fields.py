@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 
 import orjson
 
 from ingest.errors import RecordRejected
-from ingest.identity import ProductName, Sentinel1Name, Sentinel2Name, utm_code
-from ingest.model import JSON
+from ingest.footprint import clean
+from ingest.identity import ProductName
+from ingest.model import JSON, Contribution
 from ingest.sanitise import check_item, parse_time, time_text
 from lineage import multihash
 
@@ -35,9 +37,11 @@ PREFIXES = {
     "auth:": f"{_EXTENSIONS}/authentication/v1.1.0/schema.json",
     "alternate": f"{_EXTENSIONS}/alternate-assets/v1.2.0/schema.json",
     "order:": f"{_EXTENSIONS}/order/v1.1.0/schema.json",
+    "landsat:": f"{_EXTENSIONS}/landsat/v2.0.0/schema.json",
     "eopf:": "https://cs-si.github.io/eopf-stac-extension/v1.2.0/schema.json",
 }
 TIMESTAMPS = f"{_EXTENSIONS}/timestamps/v1.1.0/schema.json"
+VERSION = f"{_EXTENSIONS}/version/v1.2.0/schema.json"
 
 
 class Fields:
@@ -83,6 +87,10 @@ class Fields:
         for name in names:
             self._left.pop(name, None)
 
+    def put_back(self, name: str, value: Any) -> None:
+        """A value that was taken and not understood: counted as unread."""
+        self._left[name] = value
+
     def names(self) -> list[str]:
         """Members that are left."""
         return list(self._left)
@@ -111,6 +119,8 @@ def own_extensions(item: JSON) -> list[str]:
         found |= {schema for prefix, schema in PREFIXES.items() if name.startswith(prefix)}
     if {"published", "expires", "unpublished"} & set(item["properties"]):
         found.add(TIMESTAMPS)
+    if "deprecated" in item["properties"]:
+        found.add(VERSION)
     return sorted(found)
 
 
@@ -166,40 +176,6 @@ def repaired_checksum(value: Any) -> str | None:
     return None
 
 
-def properties_of_name(name: ProductName) -> JSON:
-    """What a product's name and its mission alone say, exact by definition.
-
-    Sentinel-1: C band at 5.405 GHz, looking right. Sentinel-2: the tile's UTM zone.
-    """
-    found: JSON = {
-        "platform": f"sentinel-{name.platform[1:].lower()}",
-        "constellation": f"sentinel-{name.platform[1]}",
-        "product:type": name.product_type,
-    }
-    if isinstance(name, Sentinel2Name):
-        found |= {
-            "instruments": ["msi"],
-            "processing:level": "L1" if name.level == "L1C" else "L2",
-            "processing:version": name.baseline,
-            "sat:relative_orbit": name.relative_orbit,
-            "grid:code": f"MGRS-{name.tile}",
-            "proj:code": utm_code(name.tile),
-            "gsd": 10,
-        }
-    elif isinstance(name, Sentinel1Name):
-        found |= {
-            "instruments": ["sar"],
-            "processing:level": "L1",
-            "sat:absolute_orbit": name.absolute_orbit,
-            "sar:instrument_mode": name.mode if name.mode in ("IW", "EW") else "SM",
-            "sar:frequency_band": "C",
-            "sar:center_frequency": 5.405,
-            "sar:observation_direction": "right",
-            "sar:polarizations": list(name.polarisations),
-        }
-    return found
-
-
 def _plain_type(product_type: Any) -> str:
     return str(product_type).removesuffix("-COG").removesuffix("_C")
 
@@ -215,21 +191,69 @@ def timeliness(category: str | None) -> JSON:
     return {"product:timeliness_category": category, "product:timeliness": f"PT{found[1]}{found[2].upper()}"}
 
 
+#: What names tell and other records may tell in another way, or more exactly.
+_NOT_COMPARED = frozenset({
+    "processing:version", "gsd", "sar:center_frequency", "proj:code", "sar:instrument_mode", "eopf:datatake_id", "instruments",
+    "product:timeliness", "product:timeliness_category",
+})  # fmt: skip
+
+
 def check_agreement(name: ProductName, properties: JSON) -> None:
     """Refuse a record that contradicts its product's name.
 
     Raises:
         RecordRejected: "name-contradicts"
     """
-    for key, expected in properties_of_name(name).items():
+    for key, expected in name.properties.items():
         told = properties.get(key)
-        if (
-            key in ("processing:version", "gsd", "sar:center_frequency", "proj:code", "sar:instrument_mode")
-            or told is None
-        ):
+        if key in _NOT_COMPARED or told is None:
             continue
-        same = set(told) == set(expected) if isinstance(told, list) and isinstance(expected, list) else told == expected
+        same = (
+            sorted(map(str, told)) == sorted(expected)
+            if isinstance(told, list) and isinstance(expected, list)
+            else told == expected
+        )
         if key == "product:type":  # "IW_GRDH_1S", "IW_GRDH_1S-COG" and "IW_GRDH_1S_C" were seen of COG twins
-            same = _plain_type(told) in (_plain_type(expected), "GRD")
+            same = _plain_type(told) in (_plain_type(expected), expected[3:6], expected.strip("_"))
         if not same:
             raise RecordRejected("name-contradicts", f"{key} is {told!r}, the product's name says {expected!r}")
+
+
+def assemble(
+    name: ProductName,
+    geometry: Any,
+    properties: JSON,
+    links: list[JSON],
+    assets: dict[str, JSON],
+    published: datetime | None,
+    warnings: Iterable[str] = (),
+) -> Contribution:
+    """Put a contribution together and look at it a last time. What the product's name tells goes before what the record says.
+
+    Args:
+        geometry: the footprint as the upstream gives it; see `ingest.footprint.clean`.
+        assets: of a COG twin by the keys of the plain product: they get `-cog` behind here.
+
+    Raises:
+        RecordRejected: "footprint-missing", "geometry-invalid", "name-contradicts", and those of `ingest.sanitise.check_item`.
+    """
+    shape, bbox = clean(geometry)
+    check_agreement(name, properties)
+    item = {
+        "type": "Feature",
+        "stac_version": STAC_VERSION,
+        "stac_extensions": [],
+        "id": name.stem,
+        "collection": name.collection,
+        "geometry": shape,
+        "bbox": bbox,
+        "properties": {**properties, **name.properties},
+        "links": links,
+        "assets": {twin_key(key): asset for key, asset in assets.items()} if name.is_cog else assets,
+    }
+    return Contribution(finish(item), name, published, tuple(warnings))
+
+
+def twin_key(key: str) -> str:
+    """Key of a COG twin's file beside the plain product's: another file of the same pixels. Pictures to look at are the same."""
+    return key if key in ("thumbnail", "preview") or key.endswith("-cog") else f"{key}-cog"

@@ -9,18 +9,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ingest.errors import RecordRejected
-from ingest.footprint import clean
-from ingest.identity import ProductName, Sentinel1Name, parse, stem_of
+from ingest.identity import ProductName, identify
 from ingest.model import JSON, CollectionMapping, Contribution, Source
 from ingest.normalise.fields import (
-    STAC_VERSION,
     Fields,
-    check_agreement,
+    assemble,
     checksum,
     expires,
-    finish,
     parse_record,
-    properties_of_name,
     timeliness,
 )
 from ingest.sanitise import parse_time, time_text
@@ -34,7 +30,11 @@ KNOWN_ATTRIBUTES = (
     "baseCollection", "baselineCollection",
 )  # fmt: skip
 KNOWN_FIELDS = ("@odata.mediaContentType", "@odata.context", "ContentType", "Footprint", "Locations")
-LEVELS = {"S2MSI1C": "L1", "S2MSI2A": "L2", "LEVEL1": "L1", "1": "L1", "L1": "L1", "L2": "L2"}
+#: Words of several missions for one thing; others are counted as unread.
+LEVELS = {
+    "S2MSI1C": "L1", "S2MSI2A": "L2", "LEVEL0": "L0", "LEVEL1": "L1", "LEVEL2": "L2", "LEVEL3": "L3",
+    "0": "L0", "1": "L1", "2": "L2", "3": "L3", "L0": "L0", "L1": "L1", "L1B": "L1", "L2": "L2", "L3": "L3",
+}  # fmt: skip
 PLATFORM_IDS = {"A", "B", "C", "D"}
 
 
@@ -45,31 +45,18 @@ def contribution(source: Source, mapping: CollectionMapping, raw: bytes) -> Cont
         RecordRejected
     """
     record = parse_record(raw)
-    product = record.require("Name", str)
-    name = parse(product)
+    name = identify(record.require("Name", str), mapping.id)
     uuid = record.require("Id", str)
     attributes = _attributes(record.optional("Attributes", list) or [])
-    geometry, bbox = clean(record.take("GeoFootprint"))
+    geometry = record.take("GeoFootprint")
     published = parse_time(record.require("PublicationDate", str))
     properties = _properties(record, attributes, name)
     properties["published"] = time_text(published)
-    check_agreement(name, properties)
-    item = {
-        "type": "Feature",
-        "stac_version": STAC_VERSION,
-        "stac_extensions": [],
-        "id": stem_of(product),
-        "collection": name.collection,
-        "geometry": geometry,
-        "bbox": bbox,
-        "properties": {**properties, **properties_of_name(name)},
-        "links": _links(source, uuid),
-        "assets": {},
-    }
-    _add_assets(item, record, source, uuid)
+    links, assets = _links(source, uuid), _assets(properties, record, source, uuid)
+    links += _enclosures(properties, record, source)
     attributes.ignore(*KNOWN_ATTRIBUTES)
     record.ignore(*KNOWN_FIELDS)
-    return Contribution(finish(item), product, published, tuple(record.unread() + attributes.unread()))
+    return assemble(name, geometry, properties, links, assets, published, record.unread() + attributes.unread())
 
 
 def _attributes(entries: list[Any]) -> Fields:
@@ -97,10 +84,10 @@ def _properties(record: Fields, attributes: Fields, name: ProductName) -> JSON:
     if record.optional("Online", bool) is False:
         found["order:status"] = "orderable"
     _add_common(found, attributes)
-    if isinstance(name, Sentinel1Name):
+    if name.mission == "sentinel-1":
         _add_sentinel1(found, attributes)
     else:
-        _add_sentinel2(found, attributes)
+        _add_optical(found, attributes)
     return {key: value for key, value in found.items() if value is not None}
 
 
@@ -116,17 +103,19 @@ def _add_common(found: JSON, attributes: Fields) -> None:
     if (short := attributes.optional("platformShortName", str)) and (
         serial := attributes.optional("platformSerialIdentifier", str)
     ):
-        if serial not in PLATFORM_IDS:
-            raise RecordRejected("field-malformed", f"attributes.platformSerialIdentifier is {serial[:20]!r}")
-        found["constellation"] = short.lower()
-        found["platform"] = f"{short}{serial}".lower()
+        if serial in PLATFORM_IDS:
+            found["constellation"] = short.lower()
+            found["platform"] = f"{short}{serial}".lower()
+        else:
+            attributes.put_back("platformSerialIdentifier", serial)
     if instrument := attributes.optional("instrumentShortName", str):
         found["instruments"] = [instrument.lower()]
     found["product:type"] = attributes.optional("productType", str)
     if level := attributes.optional("processingLevel", str):
-        if level not in LEVELS:
-            raise RecordRejected("field-malformed", f"attributes.processingLevel is {level[:20]!r}")
-        found["processing:level"] = LEVELS[level]
+        if level in LEVELS:
+            found["processing:level"] = LEVELS[level]
+        else:
+            attributes.put_back("processingLevel", level)
     if processed := attributes.optional("processingDate", str):
         found["processing:datetime"] = time_text(parse_time(processed))
     centre, origin = attributes.optional("processingCenter", str), attributes.optional("origin", str)
@@ -151,7 +140,8 @@ def _add_sentinel1(found: JSON, attributes: Fields) -> None:
         found["eopf:datatake_id"] = str(datatake)
 
 
-def _add_sentinel2(found: JSON, attributes: Fields) -> None:
+def _add_optical(found: JSON, attributes: Fields) -> None:
+    """Sentinel-2's attributes, of which other missions have some."""
     baseline, version = attributes.optional("processingBaseline", str), attributes.optional("processorVersion", str)
     found["processing:version"] = baseline or version
     found["eo:cloud_cover"] = _number(attributes, "cloudCover", 0, 100)
@@ -167,8 +157,8 @@ def _links(source: Source, uuid: str) -> list[JSON]:
     return [{"rel": "via", "href": f"{source.url}/Products({uuid})", "type": "application/json", "title": source.title}]
 
 
-def _add_assets(item: JSON, record: Fields, source: Source, uuid: str) -> None:
-    """The zipped product, its folder in the object store, the quicklook."""
+def _assets(properties: JSON, record: Fields, source: Source, uuid: str) -> dict[str, JSON]:
+    """The zipped product and the quicklook; the login that the first needs goes into `properties`."""
     size = record.optional("ContentLength", int)
     asset: JSON = {
         "href": f"{_download_root(source)}/Products({uuid})/$value",
@@ -177,25 +167,24 @@ def _add_assets(item: JSON, record: Fields, source: Source, uuid: str) -> None:
         "roles": ["data", "metadata", "archive"],
         "auth:refs": ["oidc"],
     }
-    item["properties"]["auth:schemes"] = {"oidc": _login(source)}
+    properties["auth:schemes"] = {"oidc": _login(source)}
     if size and size > 0:  # 0 and -1 mean that nobody knows
         asset["file:size"] = size
     if multihash := _best_checksum(record.optional("Checksum", list) or []):
         asset["file:checksum"] = multihash
-    if path := record.optional("S3Path", str):
-        _add_store(item, path, source)
-    item["assets"]["Product"] = asset
+    assets = {"Product": asset}
     for entry in record.optional("Assets", list) or []:
         if (
             isinstance(entry, dict)
             and entry.get("Type") == "QUICKLOOK"
             and str(entry.get("DownloadLink", "")).startswith("http")
         ):
-            item["assets"]["thumbnail"] = {
+            assets["thumbnail"] = {
                 "href": entry["DownloadLink"],
                 "title": "Quicklook",
                 "roles": ["thumbnail", "overview"],
             }
+    return assets
 
 
 def _download_root(source: Source) -> str:
@@ -229,27 +218,27 @@ def _best_checksum(entries: list[Any]) -> str | None:
     return next((multihash for multihash in found if multihash), None)
 
 
-def _add_store(item: JSON, path: str, source: Source) -> None:
-    """`/eodata/...` is bucket and key in the object store of these services."""
+def _enclosures(properties: JSON, record: Fields, source: Source) -> list[JSON]:
+    """Link to the product's folder: `/eodata/...` is bucket and key in the object store of these services."""
+    path = record.optional("S3Path", str) or ""
     bucket, _, key = path.lstrip("/").partition("/")
     if not key or bucket.lower() != "eodata":
-        return
-    href = f"s3://{bucket.lower()}/{key}"
+        return []
     scheme = f"{source.id}-s3"
-    item["links"].append(
+    properties["auth:schemes"]["s3"] = {"type": "s3"}
+    platform = "https://eodata.dataspace.copernicus.eu"
+    if (urlsplit(source.url).hostname or "").endswith("creodias.eu"):
+        platform = "https://eodata.cloudferro.com"
+    properties["storage:schemes"] = {
+        scheme: {"type": "custom-s3", "platform": platform, "title": f"{source.title}, S3"}
+    }
+    return [
         {
             "rel": "enclosure",
-            "href": href if href.endswith("/") else f"{href}/",
+            "href": f"s3://{bucket.lower()}/{key.rstrip('/')}/",
             "type": "application/x-directory",
             "title": "folder of the product in the object store",
             "storage:refs": [scheme],
             "auth:refs": ["s3"],
         }
-    )
-    item["properties"]["auth:schemes"]["s3"] = {"type": "s3"}
-    platform = "https://eodata.dataspace.copernicus.eu"
-    if (urlsplit(source.url).hostname or "").endswith("creodias.eu"):
-        platform = "https://eodata.cloudferro.com"
-    item["properties"]["storage:schemes"] = {
-        scheme: {"type": "custom-s3", "platform": platform, "title": f"{source.title}, S3"}
-    }
+    ]

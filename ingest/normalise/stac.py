@@ -1,4 +1,6 @@
-"""STAC items of other catalogues (CDSE STAC v1, Earth Search) become items by our vocabulary: STAC 1.1, current extensions."""
+"""STAC items of other catalogues (CDSE STAC v1, Earth Search, Planetary Computer, USGS, static ones) become items by our vocabulary:
+STAC 1.1, current extensions.
+"""
 
 from __future__ import annotations
 
@@ -6,26 +8,22 @@ import re
 from typing import Any
 
 from ingest.errors import RecordRejected
-from ingest.footprint import clean
-from ingest.identity import SUFFIXES, ProductName, Sentinel1Name, parse, stem_of
+from ingest.identity import ProductName, identify, parse
 from ingest.model import JSON, CollectionMapping, Contribution, Source
+from ingest.normalise import landsat
 from ingest.normalise.fields import (
-    STAC_VERSION,
     Fields,
-    check_agreement,
+    assemble,
     expires,
-    finish,
     parse_record,
-    properties_of_name,
-    repaired_checksum,
     timeliness,
 )
+from ingest.normalise.stac_assets import GRID, LEVEL_OF, Whole, assets_of, projection_code, take_storage
 from ingest.sanitise import parse_time, time_text
-from ingest.vocabulary import asset_key, bands_of
 
 #: Properties that are taken as they are: standard fields, or those of the extensions that we emit.
 PLAIN: dict[str, type | tuple[type, ...]] = {
-    "gsd": (int, float), "instruments": list, "platform": str, "constellation": str, "title": str, "statistics": dict,
+    "gsd": (int, float), "instruments": list, "platform": str, "constellation": str, "title": str, "description": str, "statistics": dict,
     "eo:cloud_cover": (int, float), "eo:snow_cover": (int, float),
     "sat:orbit_state": str, "sat:relative_orbit": int, "sat:absolute_orbit": int, "sat:orbit_cycle": int,
     "sat:platform_international_designator": str,
@@ -40,6 +38,8 @@ PLAIN: dict[str, type | tuple[type, ...]] = {
     "product:type": str, "product:timeliness": str, "product:timeliness_category": str,
     "auth:schemes": dict, "storage:schemes": dict,
     "eopf:datatake_id": str, "eopf:datastrip_id": str, "eopf:instrument_mode": str,
+    "landsat:cloud_cover_land": (int, float), "landsat:wrs_type": str, "landsat:wrs_path": str, "landsat:wrs_row": str,
+    "landsat:scene_id": str, "landsat:collection_category": str, "landsat:collection_number": str, "landsat:correction": str,
 }  # fmt: skip
 TIMES = (
     "created",
@@ -49,36 +49,48 @@ TIMES = (
     "start_datetime",
     "end_datetime",
     "eopf:origin_datetime",
+    "landsat:product_generated",
 )
+#: What these measure, from and to. Landsat says -1 where clouds could not be seen.
+RANGES = {
+    "eo:cloud_cover": (0, 100), "eo:snow_cover": (0, 100), "view:off_nadir": (0, 90), "view:incidence_angle": (0, 90),
+    "view:azimuth": (0, 360), "view:sun_azimuth": (0, 360), "view:sun_elevation": (-90, 90),
+}  # fmt: skip
 #: Other names of the same facts.
 RENAMED = {
     "s2:processing_baseline": "processing:version", "s2:product_type": "product:type", "s2:datatake_id": "eopf:datatake_id",
     "s2:datastrip_id": "eopf:datastrip_id", "s2:datatake_type": "eopf:instrument_mode", "s1:datatake_id": "eopf:datatake_id",
-    "s1:product_timeliness": "product:timeliness_category",
+    "s1:product_timeliness": "product:timeliness_category", "eo:platform": "platform",
+}  # fmt: skip
+#: Numbers that moved from one extension to another before STAC 1.0.
+MOVED = {
+    "eo:sun_azimuth": "view:sun_azimuth", "eo:sun_elevation": "view:sun_elevation", "eo:off_nadir": "view:off_nadir",
 }  # fmt: skip
 #: Fields that we know and do not take over; the holding keeps them verbatim.
 KNOWN = re.compile(
-    r"_.*|mgrs:.*|earthsearch:.*|s2:.*_percentage|s2:(granule_id|tile_id|sequence|generation_time|reflectance_conversion_factor"
+    r"_.*|mgrs:.*|earthsearch:.*|s2:.*_percentage|s2:(granule_id|tile_id|mgrs_tile|sequence|generation_time|reflectance_conversion_factor"
     r"|product_uri|mean_solar_.*|saturated_.*|degraded_.*)|s1:(product_identifier|shape|orbit_source|resolution|slice_number|total_slices"
     r"|processing_level|processing_datetime|instrument_configuration_ID)|sar:product_type|proj:.*|providers|processing:software"
-    r"|eopf:(instrument_configuration_id|datatake_type)|license"
+    r"|eopf:(instrument_configuration_id|datatake_type)|license|sci:.*|eo:(instrument|bands)"
 )
-ASSET_PLAIN = (
-    "title", "description", "roles", "gsd", "data_type", "nodata", "file:size", "file:local_path",
-    "proj:shape", "proj:transform", "proj:bbox", "raster:scale", "raster:offset", "view:azimuth", "view:incidence_angle",
-    "sar:polarizations", "auth:refs", "storage:refs", "alternate:name", "created", "updated",
-)  # fmt: skip
-ENDINGS = {
-    ".jp2": "image/jp2", ".xml": "application/xml", ".safe": "application/xml", ".json": "application/json", ".zip": "application/zip",
-}  # fmt: skip
 LINKS = ("enclosure", "license")
 #: pgstac's DO_NOT_MERGE_MARKER (pypgstac.hydration).
 PGSTAC_MARKER = "\U0001235f\u203b"
-LEVELS = {"L1C": "L1", "L2A": "L2", "1": "L1", "2": "L2"}
+LEVELS = {
+    "L1C": "L1", "L2A": "L2", "1": "L1", "2": "L2", "LEVEL1": "L1", "LEVEL2": "L2", "L1B": "L1",
+    "L1TP": "L1", "L1GT": "L1", "L1GS": "L1", "L2SP": "L2", "L2SR": "L2",
+}  # fmt: skip
+#: Folders in asset hrefs that carry a product's whole name, where the item's id leaves a part of it out.
+_FOLDER = re.compile(rb"/(S[12][A-D]_[A-Z0-9_]{40,70}|L[COTEM]0[1-9]_[A-Z0-9_]{28,40})(?:\.SAFE)?/")
 
 
-def contribution(source: Source, mapping: CollectionMapping, raw: bytes) -> Contribution:
+def contribution(
+    source: Source, mapping: CollectionMapping, raw: bytes, *, document: str | None = None
+) -> Contribution:
     """Normalise one STAC item; see `ingest.model.Adapter.item`.
+
+    Args:
+        document: address of the item where it is a document of its own (static catalogues); relative hrefs begin there.
 
     Raises:
         RecordRejected
@@ -87,29 +99,26 @@ def contribution(source: Source, mapping: CollectionMapping, raw: bytes) -> Cont
     upstream_id = record.require("id", str)
     told = Fields(without_markers(record.require("properties", dict)), "properties.")
     upstream_assets = Fields(without_markers(record.optional("assets", dict) or {}), "assets.")
-    product, name = _product(upstream_id, told, raw)
-    geometry, bbox = clean(record.take("geometry"))
+    name = _name(upstream_id, mapping, told, raw)
+    bands = told.take("eo:bands")
+    whole = Whole(source.signing, document, bands if isinstance(bands, list) else [], take_storage(told))
+    grid = _grid(told) if name.collection not in LEVEL_OF else {}
     properties, published = _properties(told)
-    check_agreement(name, properties)
-    assets, warnings = _assets(upstream_assets, name)
-    item = {
-        "type": "Feature",
-        "stac_version": STAC_VERSION,
-        "stac_extensions": [],
-        "id": stem_of(product),
-        "collection": name.collection,
-        "geometry": geometry,
-        "bbox": bbox,
-        "properties": {**properties, **properties_of_name(name)},
-        "links": _links(source, mapping, upstream_id, record.optional("links", list) or []),
-        "assets": assets,
-    }
-    record.ignore("type", "stac_version", "stac_extensions", "bbox", "collection")
-    return Contribution(finish(item), product, published, (*record.unread(), *told.unread(), *warnings))
+    properties = grid | (landsat.complete(name, properties) if name.mission == "landsat" else properties)
+    assets, warnings = assets_of(upstream_assets, name, whole)
+    address = document or _address(source, mapping, record.take("collection"), upstream_id)
+    links = _links(source, address, record.optional("links", list) or [], whole)
+    for kind, schemes in (("auth:schemes", whole.auth_schemes), ("storage:schemes", whole.storage_schemes)):
+        if schemes:
+            properties[kind] = {**properties.get(kind, {}), **schemes}
+    geometry = record.take("geometry")
+    record.ignore("type", "stac_version", "stac_extensions", "bbox", "collection", "description")
+    warnings += [*record.unread(), *told.unread()]
+    return assemble(name, geometry, properties, links, assets, published, warnings)
 
 
-def _product(upstream_id: str, told: Fields, raw: bytes) -> tuple[str, ProductName]:
-    """The product's name with suffix: told outright, or the id itself, or the SAFE folder that asset paths name.
+def _name(upstream_id: str, mapping: CollectionMapping, told: Fields, raw: bytes) -> ProductName:
+    """The product's name: told outright, or the id itself, or the SAFE folder that asset paths name.
 
     Raises:
         RecordRejected: "product-name-unknown", and those of `ingest.identity.parse`.
@@ -121,6 +130,7 @@ def _product(upstream_id: str, told: Fields, raw: bytes) -> tuple[str, ProductNa
         private.get("product_name") if isinstance(private, dict) else None,
         upstream_id,
     ]
+    partial: ProductName | None = None
     refusal: RecordRejected | None = None
     for candidate in (one for one in candidates if isinstance(one, str)):
         try:
@@ -129,15 +139,20 @@ def _product(upstream_id: str, told: Fields, raw: bytes) -> tuple[str, ProductNa
             if refusal is None or error.code != "product-name-unknown":
                 refusal = error
             continue
-        return f"{name.stem}.SAFE", name
-    folders = {match.decode() for match in re.findall(rb"/(S[12][A-D]_[A-Z0-9_]{40,70})(?:\.SAFE)?/", raw)}
+        if not name.is_partial or name.is_cog:
+            return name
+        partial = partial or name
+    folders = {match.decode() for match in _FOLDER.findall(raw)}
     names = {parsed.stem: parsed for parsed in map(_parsed, folders) if parsed is not None}
     if len(names) == 1 and (refusal is None or refusal.code != "test-data"):
         (name,) = names.values()
-        return f"{name.stem}{SUFFIXES[0]}", name
-    raise refusal or RecordRejected(
-        "product-name-unknown", f"nothing in the record names the product of {upstream_id[:80]!r}"
-    )
+        if partial is None or partial.acquisition == name.acquisition:
+            return name
+    if partial is not None:
+        return partial
+    if refusal is not None and refusal.code != "product-name-unknown":
+        raise refusal
+    return identify(upstream_id, mapping.id)
 
 
 def _parsed(folder: str) -> ProductName | None:
@@ -152,14 +167,23 @@ def _properties(told: Fields) -> tuple[JSON, Any]:
     for upstream, ours in RENAMED.items():
         if (value := told.optional(upstream, (str, int))) is not None:
             found[ours] = str(value)
+    for upstream, ours in MOVED.items():
+        if (value := told.optional(upstream, (int, float))) is not None:
+            found[ours] = value
     for name, kind in PLAIN.items():
         if (value := told.optional(name, kind)) is not None:
             found[name] = value
+    _check_ranges(found, told)
     for name in TIMES:
         if (value := told.optional(name, str)) is not None:
-            found[name] = time_text(parse_time(value))
+            found[name] = _time(value)
+    for name in ("platform", "constellation"):
+        if name in found:
+            found[name] = re.sub(r"[ _]", "-", found[name].lower())
+    if "instruments" in found:
+        found["instruments"] = [one.lower() for one in found["instruments"] if isinstance(one, str)]
     if (when := told.optional("datetime", str)) is not None:
-        found["datetime"] = time_text(parse_time(when))
+        found["datetime"] = _time(when)
     elif "start_datetime" in found:
         found["datetime"] = found["start_datetime"]
     if evicted := expires(told.take("expires")):
@@ -172,6 +196,33 @@ def _properties(told: Fields) -> tuple[JSON, Any]:
     told.ignore(*(name for name in told.names() if KNOWN.fullmatch(name)))
     published = found.get("published") or found.get("updated") or found.get("created")
     return found, parse_time(published) if published else None
+
+
+def _time(text: str) -> str:
+    """A time in our form. Planetary Computer writes a blank where the T should be."""
+    return time_text(parse_time(f"{text[:10]}T{text[11:]}" if text[10:11] == " " else text))
+
+
+def _check_ranges(found: JSON, told: Fields) -> None:
+    """Put back what cannot be; an azimuth may be counted from -180 on."""
+    if -180 <= found.get("view:sun_azimuth", 0) < 0:
+        found["view:sun_azimuth"] += 360
+    for name, (low, high) in RANGES.items():
+        if name in found and not low <= found[name] <= high:
+            value = found.pop(name)
+            if (name, value) != ("eo:cloud_cover", -1):
+                told.put_back(name, value)
+
+
+def _grid(told: Fields) -> JSON:
+    """Where the pixels lie, for collections whose names do not tell it."""
+    found: JSON = {}
+    if code := projection_code(told):
+        found["proj:code"] = code
+    for name, is_good in GRID.items():
+        if is_good(value := told.take(name)):
+            found[name] = value
+    return found
 
 
 def _set_level(found: JSON) -> None:
@@ -195,83 +246,19 @@ def without_markers(value: Any) -> Any:
     return [without_markers(one) for one in value] if isinstance(value, list) else value
 
 
-def _assets(upstream: Fields, name: ProductName) -> tuple[dict[str, JSON], list[str]]:
-    level = "GRD" if isinstance(name, Sentinel1Name) else name.level
-    found: dict[str, JSON] = {}
-    warnings: list[str] = []
-    for key in upstream.names():
-        told = Fields(upstream.take(key), f"assets.{key}.")
-        href = told.require("href", str)
-        media_type = _media_type(told.optional("type", str), href)
-        ours = asset_key(key, level, media_type or "")
-        if ours is None or not re.match(r"(https?|s3)://", href):
-            warnings.append(f"assets.{key}")
-            continue
-        found[ours] = _asset(ours, href, media_type, told)
-        warnings += told.unread()
-    return found, warnings
+def _address(source: Source, mapping: CollectionMapping, collection: Any, upstream_id: str) -> str:
+    """Where the item is found: its own collection is one of those that are asked for."""
+    asked = mapping.upstream.get("collection", mapping.id)
+    if not isinstance(collection, str) or not re.fullmatch(r"[A-Za-z0-9._-]{1,200}", collection):
+        collection = asked[0] if isinstance(asked, list) else asked
+    return f"{source.url}/collections/{collection}/items/{upstream_id}"
 
 
-def _media_type(told: str | None, href: str) -> str | None:
-    """As told; else by the file's ending where that is unmistakable."""
-    return told or next((media for ending, media in ENDINGS.items() if href.lower().endswith(ending)), None)
-
-
-def _asset(key: str, href: str, media_type: str | None, told: Fields) -> JSON:
-    asset: JSON = {"href": _lower_bucket(href)}
-    for name in ASSET_PLAIN:
-        if (value := told.take(name)) is not None:
-            asset[name] = value
-    if media_type:
-        asset["type"] = media_type
-    if (multihash := repaired_checksum(told.take("file:checksum"))) is not None:
-        asset["file:checksum"] = multihash
-    if (code := told.take("proj:code")) is not None:
-        asset["proj:code"] = code
-    elif isinstance(epsg := told.take("proj:epsg"), int):
-        asset["proj:code"] = f"EPSG:{epsg}"
-    _take_old_raster(asset, told)
-    told.ignore("bands", "eo:bands", "classification:classes", "proj:centroid")
-    if bands := bands_of(key):
-        asset["bands"] = bands
-    if isinstance(alternates := told.take("alternate"), dict):
-        asset["alternate"] = {
-            name: {**one, "href": _lower_bucket(one["href"])} for name, one in alternates.items() if _has_href(one)
-        }
-    return asset
-
-
-def _has_href(value: Any) -> bool:
-    return isinstance(value, dict) and isinstance(value.get("href"), str)
-
-
-def _lower_bucket(href: str) -> str:
-    """S3 bucket names are lower case; some catalogues write EODATA."""
-    match = re.match(r"s3://([^/]+)(.*)", href, re.DOTALL)
-    return f"s3://{match[1].lower()}{match[2]}" if match else href
-
-
-def _take_old_raster(asset: JSON, told: Fields) -> None:
-    """`raster:bands` of STAC 1.0: what all bands share moves to the asset."""
-    old = told.take("raster:bands")
-    if not isinstance(old, list) or not old or not all(isinstance(one, dict) for one in old):
-        return
-    for name, ours in (
-        ("data_type", "data_type"),
-        ("nodata", "nodata"),
-        ("scale", "raster:scale"),
-        ("offset", "raster:offset"),
-    ):
-        values = [one.get(name) for one in old]
-        if values[0] is not None and all(value == values[0] for value in values):
-            asset.setdefault(ours, values[0])
-
-
-def _links(source: Source, mapping: CollectionMapping, upstream_id: str, links: list[Any]) -> list[JSON]:
-    collection = mapping.upstream.get("collection", mapping.id)
-    href = f"{source.url}/collections/{collection}/items/{upstream_id}"
-    kept = [{"rel": "via", "href": href, "type": "application/geo+json", "title": source.title}]
+def _links(source: Source, address: str, links: list[Any], whole: Whole) -> list[JSON]:
+    kept = [{"rel": "via", "href": address, "type": "application/geo+json", "title": source.title}]
     for link in links:
-        if isinstance(link, dict) and link.get("rel") in LINKS and isinstance(link.get("href"), str):
-            kept.append({**link, "href": _lower_bucket(link["href"])})
+        if not isinstance(link, dict) or link.get("rel") not in LINKS or not isinstance(link.get("href"), str):
+            continue
+        if (href := whole.absolute(link["href"])) is not None:
+            kept.append(whole.place(link, href, {}))
     return kept

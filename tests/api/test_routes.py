@@ -312,3 +312,46 @@ def test_a_database_that_goes_away_is_a_503_and_comes_back(site: Site) -> None:
         if status == 200:
             break
         assert time.monotonic() < deadline
+
+
+async def _withdrawn(pool: Any) -> None:
+    async with pool.connection() as conn:
+        await conn.execute(
+            "insert into federator.harvested_item (collection_id, item_id, acquisition, product, datetime, item_sha256,"
+            " successor_id, withdrawn_at, withdrawn_because)"
+            " values ('sentinel-1-grd', 'OLD', 'A', 'OLD.SAFE', now(), sha256(''), 'NEW', now(), 'named anew')"
+        )
+
+
+def test_an_item_that_was_withdrawn_is_gone_and_says_what_follows(site: Site) -> None:
+    async def insert() -> None:
+        async with open_pool(site.database) as pool:
+            await _withdrawn(pool)
+
+    asyncio.run(insert())
+    answer = site.http.get("/stac/collections/sentinel-1-grd/items/OLD")
+    assert answer.status_code == 410
+    problem = answer.json()
+    assert problem["code"] == "ITEM_WITHDRAWN"
+    assert problem["successor"].endswith("/stac/collections/sentinel-1-grd/items/NEW")
+    assert 'rel="successor-version"' in answer.headers["link"]
+    assert site.http.get("/stac/collections/sentinel-1-grd/items/NEVER").status_code == 404
+
+
+def test_sources_tell_coverage_budget_and_breaker(site: Site) -> None:
+    async def insert() -> None:
+        async with open_pool(site.database) as pool, pool.connection() as conn:
+            await conn.execute(
+                "insert into federator.census (source_id, collection_id, since, until, expected, held, missing, extra, quarantined)"
+                " values ('cdse-odata', 'sentinel-2-l2a', '2026-01-01Z', '2026-02-01Z', 10, 9, 1, 0, 0)"
+            )
+            await conn.execute(
+                "insert into federator.upstream (source_id, failures, open_until) values ('cdse-odata', 5, now() + interval '1 minute')"
+            )
+
+    asyncio.run(insert())
+    found = {source["id"]: source for source in site.http.get("/sources").json()["sources"]}["cdse-odata"]
+    assert (found["upstream"]["breaker"], found["upstream"]["failures"]) == ("open", 5)
+    (month,) = next(one for one in found["collections"] if one["id"] == "sentinel-2-l2a")["coverage"]
+    assert (month["expected"], month["held"], month["missing"]) == (10, 9, 1)
+    assert month["age_s"] >= 0

@@ -35,7 +35,7 @@ id = "sentinel-2-l1c"
 upstream = {{ collection = "SENTINEL-2", product_type = "S2MSI1C" }}
 [[collections]]
 id = "sentinel-1-grd"
-upstream = {{ collection = "SENTINEL-1", product_types = ["IW_GRDH_1S", "IW_GRDH_1S-COG"] }}
+upstream = {{ collection = "SENTINEL-1", product_type = "IW_GRDH_1S" }}
 """
 
 COUNTS = """
@@ -91,7 +91,7 @@ def test_kill_worker_api_and_database_in_the_middle_of_a_harvest(tmp_path_factor
     sources.mkdir()
     with serve(products=PRODUCTS, seed=7) as upstream:
         (sources / "many.toml").write_text(SOURCE.format(url=upstream.odata_url), encoding="utf-8")
-        truth = sum(len(names) for names in upstream.truth.values())
+        truth = sum(len(names) for names in upstream.items.values())
         with running(folder / "data", sources) as system:
             answer = system.run("-m", "ingest", "harvest", "many", "--queue")
             assert answer.returncode == 0, answer.stdout + answer.stderr

@@ -16,7 +16,9 @@ from ingest.model import CollectionMapping, Query, Source
 from tests.ingest.odata_server import ODataServer
 
 L1C = "sentinel-2-l1c"
-MAPPING = CollectionMapping(L1C, {"collection": "SENTINEL-2", "product_type": "S2MSI1C"}, timedelta(minutes=10))
+MAPPING = CollectionMapping(
+    L1C, {"collection": "SENTINEL-2", "product_type": "S2MSI1C", "deletions": True}, timedelta(minutes=10)
+)
 FIRST = Source("first", "First", "odata", "https://first.example.org", 10, 1e6, collections=(MAPPING,))
 SECOND = Source("second", "Second", "odata", "https://second.example.org", 20, 1e6, collections=(MAPPING,))
 SOURCES = {"first": FIRST, "second": SECOND}

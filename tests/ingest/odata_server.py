@@ -18,7 +18,7 @@ from urllib.parse import parse_qs
 import httpx
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
-_BOUND = re.compile(r"(PublicationDate|ContentDate/Start) (ge|lt) (\S+?)(?: and |$)")
+_BOUND = re.compile(r"(PublicationDate|DeletionDate|ContentDate/Start) (ge|lt) (\S+?)(?: and |$)")
 
 
 def stamp(seconds: float, digits: int = 6) -> str:
@@ -100,7 +100,15 @@ class ODataServer:
         self.products = products
         self.max_skip = max_skip
         self.queries: list[dict[str, list[str]]] = []
+        self.deleted: list[dict[str, Any]] = []
         self.before_answer: Callable[[int], httpx.Response | None] = lambda number: None
+
+    def delete(self, number: int, at_s: float, cause: str = "Obsolete product or Other") -> None:
+        """Take a product back, with a tombstone."""
+        row = next(row for row in self.products if row["Id"] == s2_product(number)["Id"])
+        self.products.remove(row)
+        keep = {key: row[key] for key in ("Id", "Name", "ContentDate", "OriginDate")}
+        self.deleted.append({**keep, "DeletionDate": stamp(at_s), "DeletionCause": cause})
 
     def hold_from(self, request: int) -> threading.Event:
         """Let no answer go out from this request on until the event is set: what happens meanwhile is no matter of speed."""
@@ -122,7 +130,8 @@ class ODataServer:
         if skip > self.max_skip or top > 1000:
             return httpx.Response(422, json={"detail": [{"loc": ["query", "$skip"]}]})
         field = query.get("$orderby", ["PublicationDate asc"])[0].split()[0]
-        rows = [row for row in self.products if _matches(row, query["$filter"][0])]
+        rows = self.deleted if request.url.path.endswith("/DeletedProducts") else self.products
+        rows = [row for row in rows if _matches(row, query["$filter"][0])]
         rows.sort(key=lambda row: (_time(row, field), row["Id"]))
         answer: dict[str, Any] = {"value": rows[skip : skip + top], "@odata.nextLink": "https://example.org/wrong"}
         if "$count" in query:
@@ -139,7 +148,7 @@ def _matches(row: dict[str, Any], text: str) -> bool:
 
 
 def _time(row: dict[str, Any], field: str) -> datetime:
-    return datetime.fromisoformat(row["ContentDate"]["Start"] if "/" in field else row["PublicationDate"])
+    return datetime.fromisoformat(row["ContentDate"]["Start"] if "/" in field else row[field])
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingest.adapters.odata import OData
+from ingest.adapters.odata import _PRODUCTS, OData
 from ingest.errors import UpstreamChanged
 from ingest.http import Patience, open_client
 from ingest.model import CollectionMapping, Cursor, Page, Query, Source
@@ -172,4 +172,4 @@ async def test_a_server_that_ignores_the_bound_is_noticed() -> None:
 
 def test_a_quote_in_a_setting_cannot_leave_its_string() -> None:
     mapping = CollectionMapping("c", {"collection": "X' or Name ne '", "product_type": "Y"})
-    assert "Collection/Name eq 'X'' or Name ne '''" in OData(SOURCE, mapping)._terms()[0]
+    assert "Collection/Name eq 'X'' or Name ne '''" in OData(SOURCE, mapping)._terms(_PRODUCTS)[0]

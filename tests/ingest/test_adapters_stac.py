@@ -3,95 +3,17 @@
 from __future__ import annotations
 
 import random
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
-from urllib.parse import parse_qs
 
 import httpx
-import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingest.adapters.stac import Stac
 from ingest.errors import UpstreamChanged
-from ingest.http import Patience, open_client
-from ingest.model import CollectionMapping, Cursor, Page, Query, Source
-
-SOURCE = Source("example", "", "stac", "https://example.org/v1", requests_per_second=1e6)
-START = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-def feature(number: int, seconds: float) -> dict[str, Any]:
-    stamp = (START + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-    return {"type": "Feature", "id": f"item-{number:04d}", "properties": {"published": stamp}}
-
-
-class Server:
-    """Items in memory. `dialect` "pgstac": token in the next link's body; "stac-server": always a next link, by GET."""
-
-    def __init__(self, items: list[dict[str, Any]], dialect: str = "pgstac", *, is_sorted: bool = True) -> None:
-        self.items = items
-        self.dialect = dialect
-        self.is_sorted = is_sorted
-        self.bodies: list[dict[str, Any]] = []
-
-    def __call__(self, request: httpx.Request) -> httpx.Response:
-        if request.method == "POST":
-            body = orjson.loads(request.content)
-        else:
-            body = {name: values[0] for name, values in parse_qs(request.url.query.decode()).items()}
-            for name in ("query", "intersects", "saved"):
-                body = {**body, name: orjson.loads(body[name])} if name in body else body
-            body = {**body.pop("saved", {}), **body}
-        self.bodies.append(body)
-        rows = [item for item in self.items if self._matches(item, body)]
-        if self.is_sorted:
-            rows.sort(key=lambda item: (item["properties"]["published"], item["id"]))
-        begin, limit = int(body.get("token", 0)), int(body["limit"])
-        page = rows[begin : begin + limit]
-        links = []
-        if self.dialect == "pgstac" and begin + limit < len(rows):
-            link = {"rel": "next", "method": "POST", "href": str(request.url), "merge": True}
-            links.append({**link, "body": {"token": str(begin + limit)}})
-        if self.dialect == "stac-server":
-            saved = orjson.dumps({name: value for name, value in body.items() if name != "token"}).decode()
-            params = {"limit": limit, "token": begin + limit, "saved": saved}
-            links.append({"rel": "next", "href": str(httpx.URL("https://example.org/v1/search", params=params))})
-        return httpx.Response(200, json={"features": page, "links": links, "numberMatched": len(rows)})
-
-    def _matches(self, item: dict[str, Any], body: dict[str, Any]) -> bool:
-        published = datetime.fromisoformat(item["properties"]["published"])
-        bounds = dict(body.get("query", {}).get("published", {}))
-        terms = body.get("filter", {}) if body.get("filter-lang") == "cql2-json" else {}
-        for term in terms.get("args", []) if terms.get("op") == "and" else [terms] if terms else []:
-            bounds[{">=": "gte", "<": "lt"}[term["op"]]] = term["args"][1]["timestamp"]
-        lower, upper = bounds.get("gte"), bounds.get("lt")
-        above = lower is None or published >= datetime.fromisoformat(lower)
-        return above and (upper is None or published < datetime.fromisoformat(upper))
-
-
-def mapping(**upstream: Any) -> CollectionMapping:
-    known = {"collection": "sentinel-2-l2a", "watermark": "properties.published", "filter": "cql2"}
-    return CollectionMapping("sentinel-2-l2a", known | upstream)
-
-
-async def read(
-    server: Any, cursor: Cursor | None = None, *, query: Query | None = None, stop_after: int = 10**9,
-    page_size: int = 10, **upstream: Any,
-) -> list[Page]:  # fmt: skip
-    adapter = Stac(SOURCE, mapping(**upstream), query, page_size)
-    pages = []
-    async with open_client(SOURCE, Patience(attempts=1), httpx.MockTransport(server)) as http:
-        async for page in adapter.pages(http, cursor):
-            pages.append(page)
-            if len(pages) == stop_after:
-                break
-    return pages
-
-
-def ids(pages: list[Page]) -> list[str]:
-    return [record.id for page in pages for record in page.records]
+from ingest.model import Cursor, Query
+from tests.ingest.stac_server import START, Server, feature, ids, read
 
 
 @pytest.mark.parametrize("dialect", ["pgstac", "stac-server"])
@@ -165,18 +87,19 @@ async def test_a_source_that_does_not_sort_is_read_whole_and_never_resumed_in_th
 
 
 @pytest.mark.parametrize("broken", ["same link", "same page"])
-async def test_paging_in_a_circle_ends(broken: str) -> None:
+async def test_a_server_that_knows_one_page_only_is_noticed(broken: str) -> None:
     asked = 0
 
     def circle(request: httpx.Request) -> httpx.Response:
         nonlocal asked
         asked += 1
         href = "https://example.org/v1/search?token=" + ("1" if broken == "same link" else str(asked))
-        page = [feature(asked if broken == "same link" else 1, 1)]
-        return httpx.Response(200, json={"features": page, "links": [{"rel": "next", "href": href}]})
+        link = {"rel": "next", "href": href}
+        return httpx.Response(200, json={"features": [feature(1, 1)], "links": [link]})
 
-    await read(circle)
-    assert asked <= 3
+    with pytest.raises(UpstreamChanged, match=r"2026-01-01T00:00:01|published"):
+        await read(circle)
+    assert asked < 10
 
 
 @pytest.mark.parametrize(

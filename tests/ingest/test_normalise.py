@@ -69,6 +69,12 @@ def test_offline_and_unknown_size() -> None:
     assert faults(found.item) == []
 
 
+def test_a_word_that_is_not_understood_is_counted_and_not_taken() -> None:
+    found = from_odata(attribute(odata_record(), "processingLevel", "L9"))
+    assert found.warnings == ("attributes.processingLevel",)
+    assert found.item["properties"]["processing:level"] == "L1", "as the product's name says"
+
+
 def test_a_new_upstream_field_is_news() -> None:
     record = attribute({**odata_record(), "Mood": "good"}, "shoeSize", 43)
     assert set(from_odata(record).warnings) == {"Mood", "attributes.shoeSize"}
@@ -102,7 +108,7 @@ def test_what_is_missing_or_malformed_is_refused(change: dict[str, Any], code: s
     ("name", "value", "code"),
     [("cloudCover", 250, "field-malformed"), ("cloudCover", "low", "field-malformed"), ("tileId", "01AAA", "name-contradicts"),
      ("platformSerialIdentifier", "B", "name-contradicts"), ("relativeOrbitNumber", 46, "name-contradicts"),
-     ("productType", "S2MSI2A", "name-contradicts"), ("processingLevel", "L9", "field-malformed")],
+     ("productType", "S2MSI2A", "name-contradicts"), ("processingLevel", "L2", "name-contradicts")],
 )  # fmt: skip
 def test_attributes_that_cannot_be(name: str, value: Any, code: str) -> None:
     with pytest.raises(RecordRejected) as caught:
@@ -187,7 +193,7 @@ def twins() -> list[tuple[Source, Contribution]]:
 
 
 def test_one_product_of_three_sources_is_one_valid_item_with_alternates() -> None:
-    item = merge(twins())
+    item = merge(twins(), S2_NAME)
     assert faults(item) == []
     assert item["properties"]["federation:backends"] == ["cdse-odata", "cdse-stac", "earth-search"]
     assert item["properties"]["eo:cloud_cover"] == 9.9, "the lowest rank decides"
@@ -201,7 +207,8 @@ def test_one_product_of_three_sources_is_one_valid_item_with_alternates() -> Non
 
 def test_the_order_of_contributions_does_not_matter() -> None:
     results = {
-        orjson.dumps(merge(list(order)), option=orjson.OPT_SORT_KEYS) for order in itertools.permutations(twins())
+        orjson.dumps(merge(list(order), S2_NAME), option=orjson.OPT_SORT_KEYS)
+        for order in itertools.permutations(twins())
     }
     assert len(results) == 1
 
@@ -209,7 +216,7 @@ def test_the_order_of_contributions_does_not_matter() -> None:
 def test_merging_changes_no_contribution() -> None:
     found = twins()
     before = orjson.dumps([one.item for _, one in found])
-    merge(found)
+    merge(found, S2_NAME)
     assert orjson.dumps([one.item for _, one in found]) == before
 
 
@@ -219,14 +226,22 @@ def test_schemes_of_one_name_and_other_content_are_kept_apart() -> None:
     first.item["assets"]["Product"]["storage:refs"] = ["s"]
     second.item["properties"]["storage:schemes"]["s"] = {"type": "custom-s3", "platform": "https://b.example"}
     second.item["assets"]["B02"]["storage:refs"] = ["s"]
-    item = merge([(second_source, second), (first_source, first)])
+    item = merge([(second_source, second), (first_source, first)], S2_NAME)
     assert item["properties"]["storage:schemes"]["s"]["platform"] == "https://a.example"
     assert item["properties"]["storage:schemes"]["cdse-stac-s"]["platform"] == "https://b.example"
     assert item["assets"]["B02"]["storage:refs"] == ["cdse-stac-s"]
     assert item["assets"]["Product"]["storage:refs"] == ["s"]
 
 
-def test_other_items_are_not_merged() -> None:
-    (source, first), *_ = twins()
+def test_items_of_other_collections_are_not_merged() -> None:
+    (source, first), (_, second), _ = twins()
+    second.item["collection"] = "sentinel-2-l2a"
     with pytest.raises(ValueError):
-        merge([(source, first), (source, from_odata(odata_record()))])
+        merge([(source, first), (source, second)], S2_NAME)
+
+
+def test_an_item_of_several_sources_says_who_gave_what() -> None:
+    fields = merge(twins(), S2_NAME)["properties"]["federator:fields"]
+    assert fields["cdse-odata"] == ["*"]
+    assert "view:sun_elevation" in fields["cdse-stac"]
+    assert "eo:cloud_cover" not in fields["cdse-stac"]

@@ -28,17 +28,19 @@ def write(folder: Path, text: str, name: str = "example.toml") -> Path:
     return path
 
 
-def test_built_in_sources_offer_the_three_harvested_collections() -> None:
+def test_built_in_sources() -> None:
     sources = load_sources()
-    assert {"cdse-odata", "cdse-stac", "earth-search"} <= set(sources)
+    assert set(sources) == {
+        "cdse-odata", "creodias", "cdse-stac", "earth-search", "usgs-landsat", "planetary-computer", "cdse-sentinelhub", "sentinelhub-aws",
+        "wekeo", "earth-engine",
+    }  # fmt: skip
     for source in sources.values():
-        assert {mapping.id for mapping in source.collections} == {
-            "sentinel-2-l1c",
-            "sentinel-2-l2a",
-            "sentinel-1-grd",
-        }
         assert source.url.startswith("https://")
-    assert sources["cdse-odata"].rank < sources["cdse-stac"].rank < sources["earth-search"].rank
+        assert source.collections or source.offers == "collections"
+    assert len({source.rank for source in sources.values()}) == len(sources), "ties would be settled by name"
+    assert {"sentinel-3-olci-1-efr", "sentinel-5p-l2-no2", "sentinel-1-slc"} <= {
+        mapping.id for mapping in sources["cdse-odata"].collections
+    }
 
 
 def test_own_sources_stand_beside_the_built_in_ones(tmp_path: Path) -> None:
@@ -62,15 +64,15 @@ def test_an_id_used_twice_names_both_files(tmp_path: Path) -> None:
     ("change", "words"),
     [
         (("title =", "titel ="), "title is missing"),
-        (('"sentinel-2-l2a"', '"sentinel-9"'), "none of: sentinel-1-grd"),
-        (('"sentinel-2-l2a"', '"uploads"'), "none of: sentinel-1-grd"),
+        (('"sentinel-2-l2a"', '"sentinel-9"'), "none of: ccm-dem"),
+        (('"sentinel-2-l2a"', '"uploads"'), "none of: ccm-dem"),
         (('url = "https', 'color = "red"\nurl = "https'), "unknown key 'color'"),
         (("overlap =", "ovrlap ="), "unknown key 'ovrlap'"),
         (("product_type =", "producttype ="), "unknown key 'upstream.producttype'"),
         (('collection = "SENTINEL-2", ', ""), "upstream.collection is missing"),
         (('"90m"', '"soon"'), "not a duration"),
         (('"90m"', "90"), "wrong type"),
-        (('"odata"', '"gopher"'), "none of: odata, stac"),
+        (('"odata"', '"gopher"'), "none of: dhus, hda"),
         (('"https://catalogue', '"file:///etc/passwd#'), "must be an http(s) URL"),
         (('"https://catalogue', '"https://user:secret@catalogue'), "without user name"),
         (('"https://catalogue.example.org', '"https://catalogue:port'), "must be an http(s) URL"),

@@ -18,7 +18,8 @@ from referencing.jsonschema import DRAFT7
 
 from db.pools import Connection, Pool
 from ingest.collection_files import collections, ensure_collections
-from ingest.store import CollectionUnknown, item_range, lock_items, put_item, write_items
+from ingest.rows import item_range
+from ingest.store import CollectionUnknown, lock_items, put_item, write_items
 from lineage.events import Event, Kind
 from lineage.ids import uuid7
 from tests.shared import shared_path

@@ -15,26 +15,47 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
+from tests.upstreams.dhus import DhusService
 from tests.upstreams.faults import Control, Faulty
+from tests.upstreams.hda import DATASETS, HdaService
 from tests.upstreams.odata import ODataService
-from tests.upstreams.products import FEDERATED, Product, catalogue
+from tests.upstreams.opensearch import RESTO2, RestoService
+from tests.upstreams.planetary_computer import planetary_service, signing_toml
+from tests.upstreams.products import FEDERATED, START, Product, catalogue
+from tests.upstreams.sentinelhub import SentinelHubService
 from tests.upstreams.stac import copernicus_service, earth_search_service
+from tests.upstreams.static_stac import earth_engine_service, static_service
 
 ODATA_PATH = "/odata/v1"
 STAC_PATH = "/stac/v1"
 #: Where items of the STAC side say that products can be fetched; nothing is there.
 DOWNLOAD_PATH = "/download/odata/v1"
 EARTH_SEARCH_PATH = "/earth-search/v1"
+PLANETARY_PATH = "/planetary-computer/v1"
+STATIC_PATH = "/static-stac"
+EARTH_ENGINE_PATH = "/earth-engine"
+DHUS_PATH = "/dhus"
+OPENSEARCH_PATH = "/resto"
+RESTO2_PATH = "/resto2"
+SENTINELHUB_PATH = "/sentinelhub/v1"
+HDA_PATH = "/hda-broker"
 START_TIMEOUT_S = 30.0
 
 
 @dataclass(frozen=True)
 class Upstreams:
-    """Running upstreams. `truth`: federated collection -> names of products that OData offers, orbit files left out."""
+    """Running upstreams. `truth`: federated collection -> names of products that OData offers, orbit files left out.
+
+    `items`: the same without COG twins, which are further files of the plain products' items.
+    """
 
     url: str
     control: Control
     truth: dict[str, set[str]]
+
+    @property
+    def items(self) -> dict[str, set[str]]:
+        return {name: {one for one in group if "_COG." not in one} for name, group in self.truth.items()}
 
     @property
     def odata_url(self) -> str:
@@ -55,6 +76,14 @@ def build_app(offered: list[Product], control: Control) -> Any:
         Mount(ODATA_PATH, routes=ODataService(offered).routes()),
         Mount(STAC_PATH, routes=copernicus_service(offered, DOWNLOAD_PATH).routes()),
         Mount(EARTH_SEARCH_PATH, routes=earth_search_service(offered).routes()),
+        Mount(PLANETARY_PATH, routes=planetary_service(offered).routes()),
+        Mount(STATIC_PATH, routes=static_service(offered).routes()),
+        Mount(EARTH_ENGINE_PATH, routes=earth_engine_service().routes()),
+        Mount(OPENSEARCH_PATH, routes=RestoService(offered).routes()),
+        Mount(RESTO2_PATH, routes=RestoService(offered, RESTO2, digits=3).routes()),
+        Mount(DHUS_PATH, routes=DhusService(offered).routes()),
+        Mount(SENTINELHUB_PATH, routes=SentinelHubService(offered).routes()),
+        Mount(HDA_PATH, routes=HdaService(offered).routes()),
     ]
     return Faulty(Starlette(routes=routes), control)
 
@@ -146,6 +175,33 @@ def source_files(base_url: str) -> dict[str, str]:
         for name in odata
         if name.startswith("sentinel-2")
     }
+    dhus = {
+        "sentinel-2-l2a": {"product_type": "S2MSI2A"},
+        "sentinel-2-l1c": {"product_type": "S2MSI1C"},
+        "sentinel-1-grd": {"platform": "Sentinel-1", "product_type": "GRD"},
+    }
+    opensearch = {
+        "sentinel-2-l2a": {"collection": "SENTINEL-2", "product_type": "S2MSI2A"},
+        "sentinel-2-l1c": {"collection": "SENTINEL-2", "product_type": "S2MSI1C"},
+        "sentinel-1-grd": {"collection": "SENTINEL-1", "product_type": "GRD"},
+    }
+    resto2 = {
+        "sentinel-2-l1c": {"collection": "S2ST", "product_type": "S2MSI1C", "sort": "updated"},
+        "sentinel-1-grd": {"collection": "S1", "product_type": "GRD", "sort": "startDate"},
+    }
+    planetary = {
+        name: {"collection": name, "watermark": "properties.datetime", "filter": "query", "limit": 250}
+        for name in ("sentinel-2-l2a", "sentinel-1-grd")
+    }
+    static: dict[str, dict[str, Any]] = {
+        name: {"collection": f"archive-{name}", "documents": 1_000_000} for name in odata
+    }
+    sensed = START.date().isoformat()
+    sentinelhub = {name: {"collection": name, "start": sensed} for name in odata}
+    hda = {
+        FEDERATED[kinds[0]]: {"dataset_id": dataset, "product_type": product_type, "start": sensed}
+        for (dataset, product_type), kinds in DATASETS.items()
+    }
     invented = "demonstration upstream with invented products"
     return {
         "demo-odata.toml": source_toml("demo-odata", f"OData, {invented}", "odata", f"{base}{ODATA_PATH}", 10, odata),
@@ -153,4 +209,46 @@ def source_files(base_url: str) -> dict[str, str]:
         "demo-earth-search.toml": source_toml(
             "demo-earth-search", f"Earth Search dialect, {invented}", "stac", f"{base}{EARTH_SEARCH_PATH}", 30, earth
         ),
+        "demo-planetary-computer.toml": source_toml(
+            "demo-planetary-computer",
+            f"Planetary Computer dialect, {invented}",
+            "stac",
+            f"{base}{PLANETARY_PATH}",
+            45,
+            planetary,
+        )
+        + signing_toml(f"{base}/planetary-computer"),
+        "demo-static-stac.toml": source_toml(
+            "demo-static-stac",
+            f"Static STAC, {invented}",
+            "static-stac",
+            f"{base}{STATIC_PATH}/catalog.json",
+            70,
+            static,
+        ),
+        "demo-earth-engine.toml": source_toml(
+            "demo-earth-engine",
+            f"Earth Engine dialect, {invented}",
+            "static-stac",
+            f"{base}{EARTH_ENGINE_PATH}/catalog/catalog.json",
+            90,
+            {},
+        )
+        + 'offers = "collections"\n',
+        "demo-opensearch.toml": source_toml(
+            "demo-opensearch", f"OpenSearch, {invented}", "opensearch", f"{base}{OPENSEARCH_PATH}", 50, opensearch
+        ),
+        "demo-resto2.toml": source_toml(
+            "demo-resto2", f"resto 2 mirror, {invented}", "opensearch", f"{base}{RESTO2_PATH}", 60, resto2
+        ),
+        "demo-sentinelhub.toml": source_toml(
+            "demo-sentinelhub",
+            f"Sentinel Hub, {invented}",
+            "sentinelhub",
+            f"{base}{SENTINELHUB_PATH}",
+            65,
+            sentinelhub,
+        ),
+        "demo-hda.toml": source_toml("demo-hda", f"HDA, {invented}", "hda", f"{base}{HDA_PATH}/api/v1", 75, hda),
+        "demo-dhus.toml": source_toml("demo-dhus", f"DHuS, {invented}", "dhus", f"{base}{DHUS_PATH}", 40, dhus),
     }
