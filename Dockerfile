@@ -6,7 +6,7 @@ WORKDIR /app
 USER federator
 
 COPY --chown=federator pyproject.toml uv.lock ./
-RUN uv sync --frozen --no-dev --no-cache
+RUN uv sync --frozen --no-dev --no-cache --compile-bytecode
 COPY --chown=federator api ./api
 COPY --chown=federator db ./db
 COPY --chown=federator ingest ./ingest
