@@ -27,7 +27,7 @@ lint: setup ## ruff, mypy --strict, import layers
 	.venv/bin/lint-imports
 
 test: setup lint ## lint, then all tests (real PostgreSQL, loopback only)
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 bench: setup ## measure against the peers in the same run (figures: benchmarks/RESULTS.md)
 	$(PYTHON) -m benchmarks

@@ -39,6 +39,7 @@ def create_app(settings: ApiSettings, database: DatabaseSettings | None = None) 
         async with open_pool(resolved) as pool:
             await ensure_collections(pool)
             app.state.parts = Parts(settings, ingest, pool, load_sources(ingest.sources_dir))
+            stac.state.parts = app.state.parts
             stac.state.readpool = await open_asyncpg(resolved)
             raster.state.dbpool = _sync_pool(resolved)
             try:

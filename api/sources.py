@@ -17,7 +17,9 @@ from ingest.model import Source
 router = APIRouter(tags=["sources"])
 
 Row = dict[str, Any]
-_COUNTS = ("fetched", "added", "changed", "unchanged", "quarantined", "withdrawn", "total")
+_COUNTS = (
+    "fetched", "added", "changed", "unchanged", "quarantined", "withdrawn", "total", "requests", "retries", "bytes", "unread",
+)  # fmt: skip
 _COVERAGE = ("expected", "held", "missing", "extra", "quarantined", "healed")
 _LAGS = ("published_after_sensed_s", "indexed_after_published_s")
 

@@ -29,6 +29,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api import catalogs
+from api.catalogs import create_router
 from api.guard import check_search, refuse
 from api.problems import Problem, add_handlers, answer
 from api.public_url import Mounted
@@ -64,7 +66,7 @@ class Client(CoreCrudClient):  # type: ignore[misc]
 
     def conformance_classes(self) -> list[str]:
         """What the parts declare, and the filter extension under its present name."""
-        return sorted({*super().conformance_classes(), FILTER_URI})
+        return sorted({*super().conformance_classes(), FILTER_URI, catalogs.CONFORMANCE})
 
 
 def _gone(request: Request, collection_id: str, row: Any) -> Problem:
@@ -204,6 +206,7 @@ def create_stac_app(settings: ApiSettings) -> FastAPI:
         add_metrics=False,
     )
     app: FastAPI = api.app
+    app.include_router(create_router(api.client))
     app.state.get_connection = _connection
     add_handlers(app)
     app.add_middleware(Guard, settings=settings)

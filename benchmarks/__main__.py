@@ -7,7 +7,7 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks import load
+from benchmarks import harvest, load
 from db import cluster
 from db.settings import DatabaseSettings
 
@@ -26,8 +26,9 @@ def main() -> int:
                 ", ".join(f"{name} {version(name)}" for name in PACKAGES),
                 f"Python {sys.version.split()[0]}",
             )
-            for name, value in load.run(server).items():
-                print(f"load: {name}: {value:,.2f}")
+            for word, measure in (("harvest", harvest.run), ("load", load.run)):
+                for name, value in measure(server).items():
+                    print(f"{word}: {name}: {value:,.2f}", flush=True)
         finally:
             cluster.stop(settings)
     return 0

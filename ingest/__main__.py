@@ -12,7 +12,7 @@ import logging
 import signal
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Annotated, Any, cast
 
 import httpx
@@ -195,7 +195,9 @@ async def _harvest_all(
         await ensure_collections(pool)
         try:
             for order in orders:
-                tools = Tools(pool, all_sources, settings.page_size, patience_of(settings))
+                tools = Tools(
+                    pool, all_sources, settings.page_size, patience_of(settings), drift_share=settings.drift_share
+                )
                 result = await _harvest_one(order, tools, quiet=as_json)
                 results.append(result)
                 is_good = is_good and result["status"] == "done" and result["quarantined"] == 0
@@ -225,6 +227,9 @@ async def _harvest_one(order: Order, tools: Tools, *, quiet: bool) -> dict[str, 
         print(f"{title}: {summary(progress)}", flush=True)
         if progress.counts.quarantined:
             say(f"{title}: {progress.counts.quarantined} refused; see `python -m ingest quarantine list`")
+        if progress.unread:
+            fields = ", ".join(f"{name} ({count})" for name, count in sorted(progress.unread.items())[:20])
+            say(f"{title}: upstream fields that are not read: {fields}")
     return _result(progress, "done")
 
 
@@ -233,13 +238,13 @@ def _showing(tools: Tools, show: Callable[[Progress], None], last: list[Progress
         last[0] = progress
         show(progress)
 
-    return Tools(tools.pool, tools.sources, tools.page_size, tools.patience, on_progress)
+    return replace(tools, on_progress=on_progress)
 
 
 def _result(progress: Progress, status: str, **more: Any) -> dict[str, Any]:
     counts = asdict(progress.counts)
     seconds = round(progress.seconds, 3)
-    facts = {**counts, "withdrawn": progress.withdrawn, "seconds": seconds}
+    facts = {**counts, "withdrawn": progress.withdrawn, "unread": dict(progress.unread), "seconds": seconds}
     return {"collection": progress.collection, "status": status, **facts, **more}
 
 

@@ -85,7 +85,7 @@ async def _take(
 ) -> int:
     async with open_pool(database) as pool:
         await ensure_collections(pool)
-        tools = Tools(pool, sources, settings.page_size, patience_of(settings))
+        tools = Tools(pool, sources, settings.page_size, patience_of(settings), drift_share=settings.drift_share)
         for order in orders:
             report = await take_census(order, tools, heal=options.heal, allow_mass_withdrawal=options.allow_mass)
             results.append((order, report))

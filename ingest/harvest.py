@@ -11,6 +11,7 @@ import contextlib
 import logging
 import random
 import time
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
@@ -20,14 +21,15 @@ from typing import Any
 import httpx
 import orjson
 import psycopg
+from psycopg.types.json import Jsonb
 
 from db.pools import Connection, Pool
 from db.queries import sql
 from ingest.adapters import Harvestable, adapter_for
 from ingest.budget import SharedBudget
 from ingest.collection_files import ensure_collections
-from ingest.errors import IngestError
-from ingest.http import Patience, open_client
+from ingest.errors import IngestError, UpstreamChanged
+from ingest.http import Patience, Traffic, open_client
 from ingest.model import CollectionMapping, Cursor, Page, Query, Source
 from ingest.page import Counts, Harvested, normalise, store_page, unchanged
 from ingest.settings import IngestSettings
@@ -38,6 +40,11 @@ log = logging.getLogger(__name__)
 
 STORE_ATTEMPTS = 6
 BEAT_S = 10.0
+#: Refusals that say that records have another shape, and from how many records on a page is judged by them.
+DRIFT_CODES = frozenset(
+    {"record-malformed", "field-missing", "field-malformed", "datetime-invalid", "name-contradicts"}
+)
+DRIFT_RECORDS = 20
 
 
 class HarvestBusy(IngestError):
@@ -57,6 +64,16 @@ class Progress:
     total: int | None = None
     seconds: float = 0.0
     withdrawn: int = 0
+    unread: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What became of a page: counts, upstream fields that nobody read, and how many records had another shape than we know."""
+
+    counts: Counts
+    unread: Mapping[str, int]
+    malformed: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +115,7 @@ class Tools:
     patience: Patience = field(default_factory=Patience)
     on_progress: Callable[[Progress], None] = lambda progress: None
     inner: httpx.AsyncBaseTransport | None = None
+    drift_share: float = 0.1
 
 
 def patience_of(settings: IngestSettings) -> Patience:
@@ -184,33 +202,69 @@ async def _work(order: Order, tools: Tools, run_id: int, lock: Connection) -> Pr
     harvested = Harvested(run_id, order.source, order.mapping, tools.sources, order.query_key)
     progress = Progress(order.source.id, order.mapping.id, run_id)
     begun = time.monotonic()
+    traffic, unread = Traffic(), Counter[str]()
     is_whole = True
-    budget = SharedBudget(tools.pool, order.source)
-    async with open_client(order.source, tools.patience, tools.inner, budget) as http:
-        cursor = await _resume(order, tools.pool, adapter)
-        async with aclosing(_pages(adapter, http, cursor)) as pages:
-            async for page in pages:
-                await lock.execute(sql("harvest.still_here"))  # a lost session has lost the lock: another run may work
-                kept = _cut(page, order.max_items, progress.counts.fetched)
-                counts = await store_with_retries(tools.pool, adapter, harvested, kept, cut=kept is not page)
-                progress = replace(
-                    progress,
-                    pages=progress.pages + 1,
-                    counts=progress.counts + counts,
-                    total=page.total if page.total is not None else progress.total,
-                    seconds=time.monotonic() - begun,
-                )
-                log.info("page stored", extra={"source": order.source.id, "items": counts.fetched, "run": run_id})
-                tools.on_progress(progress)
-                if order.max_items is not None and progress.counts.fetched >= order.max_items:
-                    is_whole = False
-                    break
-        if is_whole and order.query == Query():
-            withdrawn = await follow_deletions(tools.pool, adapter, http, harvested)
-            progress = replace(progress, withdrawn=withdrawn)
+    try:
+        async with open_client(
+            order.source, tools.patience, tools.inner, SharedBudget(tools.pool, order.source), traffic
+        ) as http:
+            cursor = await _resume(order, tools.pool, adapter)
+            async with aclosing(_pages(adapter, http, cursor)) as pages:
+                async for page in pages:
+                    await lock.execute(
+                        sql("harvest.still_here")
+                    )  # a lost session has lost the lock: another run may work
+                    kept = _cut(page, order.max_items, progress.counts.fetched)
+                    stored = await store_with_retries(tools.pool, adapter, harvested, kept, cut=kept is not page)
+                    unread.update(stored.unread)
+                    progress = replace(
+                        progress,
+                        pages=progress.pages + 1,
+                        counts=progress.counts + stored.counts,
+                        total=page.total if page.total is not None else progress.total,
+                        seconds=time.monotonic() - begun,
+                        unread=unread,
+                    )
+                    extra = {"source": order.source.id, "items": stored.counts.fetched, "run": run_id}
+                    log.info("page stored", extra=extra)
+                    tools.on_progress(progress)
+                    _check_shape(order, tools, stored)
+                    if order.max_items is not None and progress.counts.fetched >= order.max_items:
+                        is_whole = False
+                        break
+            if is_whole and order.query == Query():
+                withdrawn = await follow_deletions(tools.pool, adapter, http, harvested)
+                progress = replace(progress, withdrawn=withdrawn)
+    finally:
+        await _report(tools.pool, order, run_id, traffic, unread)
     if is_whole:
         await _reached_the_end(order, tools.pool, run_id)
     return replace(progress, seconds=time.monotonic() - begun)
+
+
+def _check_shape(order: Order, tools: Tools, stored: Stored) -> None:
+    """Stop when a window's records have another shape than we know: the upstream has changed, and a person must look.
+
+    Raises:
+        UpstreamChanged
+    """
+    fetched = stored.counts.fetched
+    if fetched >= DRIFT_RECORDS and stored.malformed > fetched * tools.drift_share:
+        raise UpstreamChanged(
+            f"{order.source.id} {order.mapping.id}: {stored.malformed} of {fetched} records of a page have another shape than we know; "
+            "see `python -m ingest quarantine list`"
+        )
+
+
+async def _report(pool: Pool, order: Order, run_id: int, traffic: Traffic, unread: Mapping[str, int]) -> None:
+    """Keep what the run cost; say once what of the records nobody read."""
+    if unread:
+        extra = {"source": order.source.id, "collection": order.mapping.id, "fields": dict(unread)}
+        log.info("upstream fields that are not read", extra=extra)
+    with contextlib.suppress(psycopg.Error):
+        async with pool.connection() as conn:
+            numbers = (run_id, traffic.requests, traffic.retries, traffic.bytes, Jsonb(dict(unread)))
+            await conn.execute(sql("harvest.report_run"), numbers)
 
 
 async def _pages(adapter: Harvestable, http: httpx.AsyncClient, cursor: Cursor | None) -> AsyncGenerator[Page]:
@@ -227,7 +281,7 @@ def _cut(page: Page, max_items: int | None, fetched: int) -> Page:
 
 async def store_with_retries(
     pool: Pool, adapter: Harvestable, harvested: Harvested, page: Page, *, cut: bool
-) -> Counts:
+) -> Stored:
     """Normalise and store one page, again when PostgreSQL asks for it. A cut page leaves the cursor in front of it."""
     async with pool.connection() as conn:
         same = await unchanged(conn, harvested, page.records)
@@ -236,7 +290,9 @@ async def store_with_retries(
     for attempt in range(1, STORE_ATTEMPTS + 1):
         try:
             async with pool.connection() as conn:
-                return await store_page(conn, harvested, normalised, cursor, page.total)
+                counts = await store_page(conn, harvested, normalised, cursor, page.total)
+            malformed = sum(one.code in DRIFT_CODES for one in normalised.refused)
+            return Stored(counts, normalised.warnings, malformed)
         except RETRYABLE as error:
             if attempt == STORE_ATTEMPTS:
                 raise

@@ -48,6 +48,15 @@ class Patience:
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 
 
+@dataclass(slots=True)
+class Traffic:
+    """What a run cost an upstream: requests with all tries, those that were tries again, bytes of answers, unpacked."""
+
+    requests: int = 0
+    retries: int = 0
+    bytes: int = 0
+
+
 class _Fault(Exception):
     """One try failed in a way that may pass."""
 
@@ -69,6 +78,7 @@ class PoliteTransport(httpx.AsyncBaseTransport):
         patience: Patience,
         inner: httpx.AsyncBaseTransport | None = None,
         budget: Budget | None = None,
+        traffic: Traffic | None = None,
     ) -> None:
         self._inner = inner or httpx.AsyncHTTPTransport(limits=httpx.Limits(max_connections=source.concurrency))
         self._source = source
@@ -76,6 +86,7 @@ class PoliteTransport(httpx.AsyncBaseTransport):
         self._slots = asyncio.Semaphore(source.concurrency)
         self._host = httpx.URL(source.url).host
         self._budget = budget or LocalBudget(source)
+        self._traffic = traffic or Traffic()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Try until there is a whole answer.
@@ -90,6 +101,8 @@ class PoliteTransport(httpx.AsyncBaseTransport):
             try:
                 async with self._slots:
                     await self._pace()
+                    self._traffic.requests += 1
+                    self._traffic.retries += attempt > 1
                     response = await self._try_once(request)
                 await self._budget.succeeded()
                 return response
@@ -142,6 +155,7 @@ class PoliteTransport(httpx.AsyncBaseTransport):
                     f"{_bare(request.url)} answered more than {self._patience.max_answer_bytes} bytes"
                 )
             chunks.append(chunk)
+        self._traffic.bytes += size
         headers = httpx.Headers([(k, v) for k, v in raw.headers.multi_items() if k.lower() not in _BODY_HEADERS])
         return httpx.Response(raw.status_code, headers=headers, content=b"".join(chunks), request=request)
 
@@ -365,15 +379,17 @@ def open_client(
     patience: Patience | None = None,
     inner: httpx.AsyncBaseTransport | None = None,
     budget: Budget | None = None,
+    traffic: Traffic | None = None,
 ) -> httpx.AsyncClient:
     """Return the client for one run against `source`; close it with `async with`. Without a budget it paces itself alone.
+    `traffic` counts what it asks and gets.
 
     Raises:
         SourceInvalid: a secret is missing from the environment.
     """
     patience = patience or Patience()
     return httpx.AsyncClient(
-        transport=PoliteTransport(source, patience, inner, budget),
+        transport=PoliteTransport(source, patience, inner, budget, traffic),
         auth=auth_of(source.auth),
         timeout=httpx.Timeout(patience.timeout_s, connect=min(10.0, patience.timeout_s)),
         headers={"User-Agent": USER_AGENT, "Accept": "application/geo+json, application/json"},

@@ -40,6 +40,13 @@ class IngestSettings(BaseSettings):
         3600.0, ge=0, description="Longest pause in seconds that an upstream's Retry-After may impose."
     )
 
+    drift_share: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="Share of a page's records that may have another shape than we know before a harvest stops; 1: never stops.",
+    )
+
     harvest_cron: str = Field(
         "",
         description="When the worker harvests every source (cron, UTC), e.g. '*/15 * * * *'; empty: never by itself.",

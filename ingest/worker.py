@@ -121,7 +121,9 @@ def create_worker_app(settings: IngestSettings, database: DatabaseSettings) -> p
     async def harvest_task(context: JobContext, source_id: str, collection_id: str) -> None:
         parts: _Parts = context.additional_context["parts"]
         source = find_source(parts.sources, source_id)
-        tools = Tools(parts.pool, parts.sources, settings.page_size, patience_of(settings))
+        tools = Tools(
+            parts.pool, parts.sources, settings.page_size, patience_of(settings), drift_share=settings.drift_share
+        )
         if source.offers == "collections":
             progress = await harvest_collections(source, tools)
         else:

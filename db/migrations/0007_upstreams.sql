@@ -41,3 +41,11 @@ begin
     where source_id = which;
     return query select greatest(0, extract(epoch from u.next_at - at))::double precision, null::text, u.failures;
 end $$;
+
+-- What a run cost and what it did not understand.
+alter table federator.harvest_run add column requests bigint not null default 0;
+alter table federator.harvest_run add column retries bigint not null default 0;
+alter table federator.harvest_run add column bytes bigint not null default 0;
+alter table federator.harvest_run add column unread jsonb not null default '{}';
+comment on column federator.harvest_run.bytes is 'Of the upstream''s answers, unpacked.';
+comment on column federator.harvest_run.unread is 'Upstream fields that nobody read, with how many records had them.';

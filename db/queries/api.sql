@@ -4,7 +4,7 @@ select pgstac.get_item($1, $2) as item;
 
 -- name: sources
 -- Newest run, cursor and refused records per source and collection; the plain cursor only, not those of limited runs.
-select r.source_id, r.collection_id, r.status, r.started_at, r.finished_at, r.fetched, r.added, r.changed, r.unchanged, r.quarantined, r.withdrawn, r.total,
+select r.source_id, r.collection_id, r.status, r.started_at, r.finished_at, r.fetched, r.added, r.changed, r.unchanged, r.quarantined, r.withdrawn, r.total, r.requests, r.retries, r.bytes, r.unread,
     r.error is not null as has_error, c.position, c.updated_at as cursor_updated_at,
     (select count(*) from federator.quarantine as q where q.source_id = r.source_id and q.collection_id = r.collection_id) as in_quarantine,
     (select count(*) from federator.holding as h
@@ -77,3 +77,9 @@ select * from (
 ) as newest
 order by source_id, collection_id, since desc
 limit 2000;
+
+-- name: harvested_collections
+-- What was harvested from each source, collections that are in the catalogue.
+select distinct r.source_id, r.collection_id
+from federator.harvest_run as r join pgstac.collections as c on c.id = r.collection_id
+order by r.source_id, r.collection_id;

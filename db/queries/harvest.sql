@@ -267,3 +267,7 @@ limit $6;
 -- name: count_withdrawn
 -- What a run took back.
 update federator.harvest_run set withdrawn = withdrawn + $2 where id = $1;
+
+-- name: report_run
+-- What a run cost, and which upstream fields nobody read.
+update federator.harvest_run set requests = $2, retries = $3, bytes = $4, unread = $5 where id = $1;

@@ -367,3 +367,37 @@ async def test_the_newest_start_bounds_the_overlap(bench: Bench) -> None:
     now = (datetime.now(UTC) - START).total_seconds()
     upstream.products.append(s2_product(2, published_s=now + 5))
     assert (await bench.run(upstream)).counts.added == 1
+
+
+async def test_a_page_of_another_shape_stops_the_run_and_is_kept(bench: Bench) -> None:
+    """More than a tenth of a page lacks a field that we need: the upstream has changed; what is good is stored all the same."""
+    upstream = server(60)
+    for number in range(30, 36):
+        del upstream.products[number]["ContentDate"]["End"]
+    with pytest.raises(UpstreamChanged, match="6 of 2"):
+        await bench.run(upstream, page_size=30)
+    assert await bench.column("select count(*) from federator.quarantine") == [6]
+    assert await bench.statuses() == ["failed"]
+    assert len(await bench.items()) == 30 + 29 - 6
+    await bench.run(upstream, page_size=30)  # goes on behind that page
+    assert len(await bench.items()) == 54
+
+
+async def test_a_few_odd_records_do_not_stop_a_run(bench: Bench) -> None:
+    upstream = server(60)
+    for number in (5, 35):
+        del upstream.products[number]["ContentDate"]["End"]
+    progress = await bench.run(upstream, page_size=30)
+    assert (progress.status, progress.counts.quarantined) == ("done", 2)
+
+
+async def test_fields_that_nobody_reads_are_reported_once_with_a_count(bench: Bench) -> None:
+    upstream = server(5)
+    for row in upstream.products[:3]:
+        row["Mood"] = "good"
+    progress = await bench.run(upstream)
+    assert progress.unread == {"Mood": 3}
+    (run,) = await bench.rows("select requests, retries, bytes, unread from federator.harvest_run")
+    assert run["unread"] == {"Mood": 3}
+    assert (run["requests"], run["retries"]) == (3, 0), "a count, a page, a look at the deletions"
+    assert run["bytes"] > 5000

@@ -100,6 +100,7 @@ async def test_twenty_products_of_four_providers_in_many_orders(pool: Pool) -> N
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(500)
 async def test_a_thousand_products_of_four_providers_in_two_orders(pool: Pool) -> None:
     products = [one for one in catalogue(1360, seed=6) if one.geometry()]
     plain = [one for one in products if one.kind != "COG"][:1000]

@@ -35,7 +35,8 @@ async def work(pool: Pool, pages: list[list[Offer]]) -> Counts:
             mapping = next(one for one in source.collections if one.id == collection)
             records = tuple(record_of(*offer) for offer in some)
             harvested = Harvested(0, source, mapping, PROVIDERS)
-            done += await store_with_retries(pool, adapter_for(source, mapping), harvested, Page(records, {}), cut=True)
+            page = Page(records, {})
+            done += (await store_with_retries(pool, adapter_for(source, mapping), harvested, page, cut=True)).counts
     return done
 
 
