@@ -28,7 +28,8 @@ from tests.upstreams.stac_items import copernicus_item
 
 ROUNDS = 5
 ITEMS = 4000
-PAGE = 500
+#: Items a transaction; the peer takes 10,000.
+PAGE = 1000
 COLLECTION = "sentinel-2-l2a"
 ROOT = "http://127.0.0.1"
 #: The recorded items of the Copernicus catalogue have about so many bytes.

@@ -37,28 +37,37 @@ class Base:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row; `geometry` is EWKB as hex, `content` JSON."""
+    """An item on its way into the table; `start` and `end` choose its partition."""
 
-    id: str
+    item: JSON
     start: datetime
     end: datetime
-    geometry: str
-    content: bytes
 
-    def line(self, collection: str) -> bytes:
+    @property
+    def id(self) -> str:
+        return str(self.item["id"])
+
+    def content(self, base: Base) -> bytes:
+        """The column `content` as JSON."""
+        content = {key: value for key, value in stripped(base.item, self.item).items() if key not in _NOT_STORED}
+        if base.id is not None:
+            content["pgstac:base_item"] = base.id
+        return orjson.dumps(content)
+
+    def geometry(self) -> str:
+        """The column `geometry`: EWKB as hex."""
+        return ewkb(self.item["geometry"]).hex()
+
+    def line(self, collection: str, base: Base) -> bytes:
         """The row in COPY's text format: id, collection, datetime, end_datetime, geometry, content."""
-        fields = (self.id, collection, self.start.isoformat(), self.end.isoformat(), self.geometry)
+        fields = (self.id, collection, self.start.isoformat(), self.end.isoformat(), self.geometry())
         # orjson writes no raw tab or newline, so backslashes are all that needs escaping.
-        return "\t".join(fields).encode() + b"\t" + self.content.replace(b"\\", b"\\\\") + b"\n"
+        return "\t".join(fields).encode() + b"\t" + self.content(base).replace(b"\\", b"\\\\") + b"\n"
 
 
-def row_of(item: JSON, base: Base) -> Row:
+def row_of(item: JSON) -> Row:
     """Return the row of a valid item."""
-    content = {key: value for key, value in stripped(base.item, item).items() if key not in _NOT_STORED}
-    if base.id is not None:
-        content["pgstac:base_item"] = base.id
-    start, end = item_range(item)
-    return Row(str(item["id"]), start, end, ewkb(item["geometry"]).hex(), orjson.dumps(content))
+    return Row(item, *item_range(item))
 
 
 def stripped(base: JSON, item: JSON) -> JSON:

@@ -111,5 +111,13 @@ def _check_value(value: Any, depth: int) -> None:
 
 
 def _check_text(text: Any) -> None:
-    if not isinstance(text, str) or "\0" in text or any("\ud800" <= sign <= "\udfff" for sign in text):
-        raise RecordRejected("content-invalid", "a text with NUL or half a character")
+    if isinstance(text, str) and "\0" not in text:
+        if text.isascii():
+            return
+        try:
+            text.encode()
+        except UnicodeEncodeError:  # half a character
+            pass
+        else:
+            return
+    raise RecordRejected("content-invalid", "a text with NUL or half a character")

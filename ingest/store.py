@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import groupby
+from itertools import batched, groupby
 
 import psycopg
 from psycopg.sql import SQL, Identifier
@@ -37,6 +37,7 @@ RETRYABLE = (
 _EVER = (datetime(1900, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC))
 #: How far past its month an item may end before the constraint has to be widened.
 _SLACK = timedelta(days=31)
+_BATCH = 16
 _COPY = SQL("copy pgstac.{} (id, collection, datetime, end_datetime, geometry, content) from stdin")
 
 
@@ -81,30 +82,34 @@ async def write_items(
     if not items:
         return
     base = await _base_of(conn, collection)
-    rows = sorted((row_of(item, base) for item in items), key=lambda row: (row.start, row.id))
+    rows = sorted(map(row_of, items), key=lambda row: (row.start, row.id))
     parts = await _partitioned(conn, collection, base, rows)
     await delete_items(conn, collection, [row.id for row in rows], before)
     await conn.execute(sql("harvest.compress_fast"))
     try:
         async with conn.transaction():
             for partition, members in sorted(parts.items()):
-                await _copy(conn, collection, partition, members)
+                await _copy(conn, collection, base, partition, members)
         return
     except psycopg.errors.UniqueViolation:
         pass  # someone else stored it, or an older state of the database: what we were told is not so
-    missing = await _insert(conn, collection, rows)
+    missing = await _insert(conn, collection, base, rows)
     if missing:
         await conn.execute(sql("harvest.delete_items_anywhere"), (collection, [row.id for row in missing]))
-        missing = await _insert(conn, collection, missing)
+        missing = await _insert(conn, collection, base, missing)
     if missing:
         raise NotStored(f"{len(missing)} of {len(rows)} items of {collection} were not stored, first: {missing[0].id}")
 
 
-async def _copy(conn: Connection, collection: str, partition: str, rows: Sequence[Row]) -> None:
-    """Copy rows into their partition: routed by the parent table it costs a quarter more."""
+async def _copy(conn: Connection, collection: str, base: Base, partition: str, rows: Sequence[Row]) -> None:
+    """Copy rows into their partition: routed by the parent table it costs a quarter more.
+
+    Some rows at a time: while PostgreSQL reads one batch the next is being made.
+    """
     async with conn.cursor() as cursor:
         async with cursor.copy(_COPY.format(Identifier(partition))) as copy:
-            await copy.write(b"".join(row.line(collection) for row in rows))
+            for some in batched(rows, _BATCH):
+                await copy.write(b"".join(row.line(collection, base) for row in some))
         stored = cursor.rowcount
     if stored != len(rows):
         raise NotStored(f"{len(rows) - stored} of {len(rows)} items of {collection} were not stored")
@@ -183,14 +188,14 @@ async def delete_items(
         await conn.execute(sql("harvest.delete_items_anywhere"), (collection, unknown))
 
 
-async def _insert(conn: Connection, collection: str, rows: Sequence[Row]) -> list[Row]:
+async def _insert(conn: Connection, collection: str, base: Base, rows: Sequence[Row]) -> list[Row]:
     """Insert rows; return those that were there already."""
     columns = (
         [row.id for row in rows],
         [row.start for row in rows],
         [row.end for row in rows],
-        [row.geometry for row in rows],
-        [row.content.decode() for row in rows],
+        [row.geometry() for row in rows],
+        [row.content(base).decode() for row in rows],
     )
     cursor = await conn.execute(sql("harvest.insert_items"), (collection, *columns))
     stored = {row["id"] for row in await cursor.fetchall()}

@@ -33,8 +33,9 @@ where m.constraint_dtrange @> tstzrange(asked.first, asked.last, '[]') and m.con
 select pgstac.check_partition($1, tstzrange($2, $3, '[]'), tstzrange($2, $4, '[]')) as partition;
 
 -- name: note_partition
--- What pgstac's statement trigger on the parent table would do after rows were stored.
-select pgstac.update_partition_stats_q($1, true);
+-- What pgstac's statement trigger on the parent table would do after rows were stored. Without extents to keep there is nothing:
+-- the partition is in pgstac's list since check_partition made it.
+select pgstac.update_partition_stats_q($1, true) where pgstac.get_setting_bool('update_collection_extent');
 
 -- name: delete_items
 -- With the old datetime PostgreSQL looks into one partition per item and not into all months.

@@ -114,9 +114,11 @@ def parse_record(raw: bytes) -> Fields:
 
 def own_extensions(item: JSON) -> list[str]:
     """Schemas of the extensions whose fields the item uses, sorted."""
-    found = set()
-    for name in _names(item["properties"], item["assets"], item["links"]):
-        found |= {schema for prefix, schema in PREFIXES.items() if name.startswith(prefix)}
+    names = set(_names(item["properties"], item["assets"], item["links"]))
+    prefixes = {name[: name.index(":") + 1] for name in names if ":" in name}
+    found = {schema for prefix, schema in PREFIXES.items() if prefix in prefixes}
+    if any(name.startswith("alternate") for name in names):
+        found.add(PREFIXES["alternate"])
     if {"published", "expires", "unpublished"} & set(item["properties"]):
         found.add(TIMESTAMPS)
     if "deprecated" in item["properties"]:

@@ -85,6 +85,6 @@ def test_a_line_survives_backslashes_and_quotes() -> None:
         "id": "x", "collection": "c", "type": "Feature", "geometry": {"type": "Point", "coordinates": [0, 0]},
         "properties": {"datetime": "2026-01-01T00:00:00Z", "odd": 'tab\t newline\n back\\slash "quote" \\N \\.'},
     }  # fmt: skip
-    line = row_of(item, Base({}, None, None)).line("c")
+    line = row_of(item).line("c", Base({}, None, None))
     assert line.count(b"\n") == 1
     assert line.count(b"\t") == 5
