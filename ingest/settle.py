@@ -185,8 +185,10 @@ def _gone(
 ) -> dict[str, str | None]:
     """Items that no holding stands for any more -> the item that took their holdings over."""
     present = {version.id for version in versions}
+    # A holding that cannot be read now (its source is not configured, the mapping refuses it) is no reason to withdraw its item.
+    unread = {row["item_id"] for row in rows if (row["source_id"], row["record_id"]) not in item_of}
     gone: dict[str, str | None] = {
-        item_id: None for item_id, row in items.items() if item_id not in present and not row["is_withdrawn"]
+        item_id: None for item_id, row in items.items() if item_id not in present | unread and not row["is_withdrawn"]
     }
     for row in rows:
         if row["item_id"] in gone:

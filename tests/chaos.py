@@ -112,7 +112,7 @@ def disturb(one: Installation, rng: random.Random, kills: int, database_kills: i
     for source, its_kills in zip(SOURCES, per_source, strict=True):
         for what in its_kills:
             process = one.start(source)
-            deadline = time.monotonic() + rng.uniform(0.5, 6.0)
+            deadline = time.monotonic() + rng.uniform(1.0, 3.0)
             while time.monotonic() < deadline and process.poll() is None:
                 time.sleep(0.02)
             if what == "database":
@@ -165,7 +165,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--database-kills", type=int, default=10)
-    parser.add_argument("--products", type=int, default=2000)
+    parser.add_argument("--products", type=int, default=6000)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     result = run(options.kills, options.database_kills, options.products, options.seed)

@@ -37,6 +37,8 @@ class Hda:
     `product_type` and `limit`.
     """
 
+    #: A census compares windows of sensing time: nothing else is told.
+    AXIS: ClassVar[str] = "sensed"
     REQUIRED_KEYS: ClassVar[frozenset[str]] = frozenset({"dataset_id", "start"})
     KEYS: ClassVar[frozenset[str]] = frozenset({"dataset_id", "start", "product_type", "limit"})
 

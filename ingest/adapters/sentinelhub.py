@@ -35,6 +35,8 @@ class SentinelHub:
     `mapping.upstream` has `collection` ("sentinel-2-l2a") and `start` (ISO date: nothing was sensed before) and may have `limit`.
     """
 
+    #: A census compares windows of sensing time: nothing else is told.
+    AXIS: ClassVar[str] = "sensed"
     REQUIRED_KEYS: ClassVar[frozenset[str]] = frozenset({"collection", "start"})
     KEYS: ClassVar[frozenset[str]] = frozenset({"collection", "start", "limit"})
 

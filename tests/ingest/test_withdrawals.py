@@ -11,7 +11,7 @@ import pytest
 from db.pools import Pool
 from ingest.census import Report, take_census
 from ingest.collection_files import ensure_collections
-from ingest.harvest import Order, Tools
+from ingest.harvest import Order, Tools, harvest
 from ingest.http import Patience
 from ingest.model import Query
 from ingest.withdraw import BrakeApplied, check_brake
@@ -108,6 +108,18 @@ async def test_five_thousand_tombstones_are_followed(bench: Bench) -> None:
     assert progress.withdrawn == 5000
     assert await bench.items() == sorted(name(n) for n in range(5000, 6000))
     assert await bench.events() == {"REGISTER": 6000, "WITHDRAW": 5000}
+
+
+async def test_items_of_a_source_that_is_not_configured_any_more_stay(bench: Bench) -> None:
+    """Another source's new version of the same scene must not withdraw what the first one holds."""
+    await bench.run(server(1), FIRST)
+    newer = s2_product(0, Name=str(s2_product(0)["Name"]).replace("_N0511_", "_N0512_"))
+    tools = Tools(
+        bench.pool, {"second": SECOND}, 10, Patience(attempts=1), inner=httpx.MockTransport(ODataServer([newer]))
+    )
+    await harvest(Order(SECOND, MAPPING), tools)
+    assert await bench.items() == sorted([name(0), name(0).replace("_N0511_", "_N0512_")])
+    assert "WITHDRAW" not in await bench.events()
 
 
 async def test_a_run_that_is_limited_does_not_follow_deletions(bench: Bench) -> None:
