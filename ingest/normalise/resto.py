@@ -57,7 +57,13 @@ def contribution(source: Source, mapping: CollectionMapping, raw: bytes) -> Cont
     if (newer := told.take("newVersion")) is not None:  # null but for products that were replaced
         told.put_back("newVersion", newer)
     record.ignore(*KNOWN_FIELDS)
-    return assemble(name, geometry, properties, links, assets, published, record.unread() + told.unread())
+    # The time by which the source is walked: a census compares windows of it.
+    walked = (
+        parse_time(properties["updated"])
+        if mapping.upstream.get("sort") == "updated" and "updated" in properties
+        else published
+    )
+    return assemble(name, geometry, properties, links, assets, walked, record.unread() + told.unread())
 
 
 def _name(title: str, path: str, collection: str) -> ProductName:

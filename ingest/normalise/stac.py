@@ -5,6 +5,7 @@ STAC 1.1, current extensions.
 from __future__ import annotations
 
 import re
+from datetime import datetime
 from typing import Any
 
 from ingest.errors import RecordRejected
@@ -103,7 +104,8 @@ def contribution(
     bands = told.take("eo:bands")
     whole = Whole(source.signing, document, bands if isinstance(bands, list) else [], take_storage(told))
     grid = _grid(told) if name.collection not in LEVEL_OF else {}
-    properties, published = _properties(told)
+    properties = _properties(told)
+    published = _watermark(mapping, properties)
     properties = grid | (landsat.complete(name, properties) if name.mission == "landsat" else properties)
     assets, warnings = assets_of(upstream_assets, name, whole)
     address = document or _address(source, mapping, record.take("collection"), upstream_id)
@@ -162,7 +164,7 @@ def _parsed(folder: str) -> ProductName | None:
         return None
 
 
-def _properties(told: Fields) -> tuple[JSON, Any]:
+def _properties(told: Fields) -> JSON:
     found: JSON = {}
     for upstream, ours in RENAMED.items():
         if (value := told.optional(upstream, (str, int))) is not None:
@@ -194,8 +196,15 @@ def _properties(told: Fields) -> tuple[JSON, Any]:
     if isinstance(found.get("storage:schemes"), dict):
         found["storage:schemes"] = {key: _scheme(value) for key, value in found["storage:schemes"].items()}
     told.ignore(*(name for name in told.names() if KNOWN.fullmatch(name)))
-    published = found.get("published") or found.get("updated") or found.get("created")
-    return found, parse_time(published) if published else None
+    return found
+
+
+def _watermark(mapping: CollectionMapping, properties: JSON) -> datetime | None:
+    """The time by which the source is walked, where the item has it: a census compares windows of it."""
+    asked = str(mapping.upstream.get("watermark", "properties.published")).removeprefix("properties.")
+    names = [name for name in (asked, "published", "updated", "created") if name in TIMES]
+    told = next((properties[name] for name in names if properties.get(name)), None)
+    return parse_time(told) if told else None
 
 
 def _time(text: str) -> str:
