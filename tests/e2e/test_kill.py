@@ -85,6 +85,14 @@ def wait_for_items(system: System, at_least: int, timeout_s: float = 240) -> Non
         time.sleep(0.1)
 
 
+def wait_until_healthy(system: System, timeout_s: float = 60) -> None:
+    """All parts are up again; a worker that was just started gives its first sign of life a moment later."""
+    deadline = time.monotonic() + timeout_s
+    while (answer := httpx.get(f"{system.url}/_mgmt/health", timeout=10)).status_code != 200:
+        assert time.monotonic() < deadline, answer.text
+        time.sleep(0.5)
+
+
 def test_kill_worker_api_and_database_in_the_middle_of_a_harvest(tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("kill")
     sources = folder / "sources"
@@ -112,6 +120,6 @@ def test_kill_worker_api_and_database_in_the_middle_of_a_harvest(tmp_path_factor
                 time.sleep(0.2)
             after = counts(system)
             assert after == {"items": truth, "holdings": truth, "events": truth, "products": truth, "waiting": 0}
-            assert httpx.get(f"{system.url}/_mgmt/health", timeout=10).status_code == 200
+            wait_until_healthy(system)
             audit = system.run("-m", "lineage", "audit")
             assert audit.returncode == 0, audit.stdout + audit.stderr
