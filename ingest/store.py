@@ -37,7 +37,7 @@ RETRYABLE = (
 _EVER = (datetime(1900, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC))
 #: How far past its month an item may end before the constraint has to be widened.
 _SLACK = timedelta(days=31)
-_BATCH = 16
+_BATCH = 4
 _COPY = SQL("copy pgstac.{} (id, collection, datetime, end_datetime, geometry, content) from stdin")
 
 
