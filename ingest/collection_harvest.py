@@ -13,10 +13,9 @@ from db.pools import Connection
 from db.queries import sql
 from ingest.budget import SharedBudget
 from ingest.collection_crawl import CollectionPage, crawl_collections
-from ingest.errors import IngestError
-from ingest.harvest import Order, Progress, Tools, finish_run, run_lock, start_run
+from ingest.harvest import Order, Progress, Tools, recorded_run
 from ingest.http import open_client
-from ingest.model import CollectionMapping, Source
+from ingest.model import CollectionMapping, Cursor, Source
 from ingest.page import Counts
 
 #: Stands for a federated collection in cursors, runs and quarantine of such a source.
@@ -36,30 +35,28 @@ async def harvest_collections(source: Source, tools: Tools) -> Progress:
         UpstreamUnavailable, UpstreamChanged: the run is recorded as failed and may be started again.
     """
     order = order_of(source)
-    async with run_lock(order, tools.pool):
-        run_id = await start_run(order, tools.pool)
+    begun = time.monotonic()
+    budget = SharedBudget(tools.pool, source)
+    async with recorded_run(order, tools.pool) as (run_id, _):
         progress = Progress(source.id, COLLECTIONS, run_id)
-        begun = time.monotonic()
-        try:
-            budget = SharedBudget(tools.pool, source)
-            async with open_client(source, tools.patience, tools.inner, budget) as http:
-                async with tools.pool.connection() as conn:
-                    row = await (await conn.execute(sql("harvest.load_cursor"), (*order.key, ""))).fetchone()
-                async for page in crawl_collections(http, source, row["position"] if row else None):
-                    async with tools.pool.connection() as conn, conn.transaction():
-                        counts = await _store(conn, order, page, run_id)
-                    progress = replace(
-                        progress,
-                        pages=progress.pages + 1,
-                        counts=progress.counts + counts,
-                        seconds=time.monotonic() - begun,
-                    )
-                    tools.on_progress(progress)
-        except IngestError as error:
-            await finish_run(tools.pool, run_id, "failed", str(error)[:2000])
-            raise
-        await finish_run(tools.pool, run_id, "done", None)
-        return replace(progress, status="done")
+        async with open_client(source, tools.patience, tools.inner, budget) as http:
+            async for page in crawl_collections(http, source, await _cursor(order, tools)):
+                async with tools.pool.connection() as conn, conn.transaction():
+                    counts = await _store(conn, order, page, run_id)
+                progress = replace(
+                    progress,
+                    pages=progress.pages + 1,
+                    counts=progress.counts + counts,
+                    seconds=time.monotonic() - begun,
+                )
+                tools.on_progress(progress)
+    return replace(progress, status="done")
+
+
+async def _cursor(order: Order, tools: Tools) -> Cursor | None:
+    async with tools.pool.connection() as conn:
+        row = await (await conn.execute(sql("harvest.load_cursor"), (*order.key, ""))).fetchone()
+    return row["position"] if row else None
 
 
 async def _store(conn: Connection, order: Order, page: CollectionPage, run_id: int) -> Counts:

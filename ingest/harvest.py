@@ -137,29 +137,40 @@ async def harvest(order: Order, tools: Tools) -> Progress:
         UpstreamUnavailable, UpstreamChanged, SourceInvalid: the run is recorded as failed and may be started again.
         psycopg.Error: the database went away; the next run marks this one as interrupted.
     """
-    async with run_lock(order, tools.pool) as lock:
+    async with recorded_run(order, tools.pool) as (run_id, lock):
         await ensure_collections(tools.pool, [order.mapping.id])
-        run_id = await start_run(order, tools.pool)
-        beat = asyncio.create_task(_beat(run_id, tools.pool))
-        try:
-            progress = await _work(order, tools, run_id, lock)
-        except asyncio.CancelledError:
-            await asyncio.shield(finish_run(tools.pool, run_id, "interrupted", "stopped by the user or the system"))
-            raise
-        except IngestError as error:
-            await finish_run(tools.pool, run_id, "failed", str(error)[:2000])
-            raise
-        except Exception as error:
-            await finish_run(tools.pool, run_id, "failed", type(error).__name__)
-            raise
-        finally:
-            beat.cancel()
-        await finish_run(tools.pool, run_id, "done", None)
-        return replace(progress, status="done")
+        progress = await _work(order, tools, run_id, lock)
+    return replace(progress, status="done")
 
 
 @contextlib.asynccontextmanager
-async def run_lock(order: Order, pool: Pool) -> AsyncIterator[Connection]:
+async def recorded_run(order: Order, pool: Pool) -> AsyncIterator[tuple[int, Connection]]:
+    """Hold the run's lock and record how the block ends; yields the run's id and the session that holds the lock.
+
+    Raises:
+        HarvestBusy: another run works on the same source and collection.
+    """
+    async with _run_lock(order, pool) as lock:
+        run_id = await _start(order, pool)
+        beat = asyncio.create_task(_beat(run_id, pool))
+        try:
+            yield run_id, lock
+        except asyncio.CancelledError:
+            await asyncio.shield(_finish(pool, run_id, "interrupted", "stopped by the user or the system"))
+            raise
+        except IngestError as error:
+            await _finish(pool, run_id, "failed", str(error)[:2000])
+            raise
+        except Exception as error:
+            await _finish(pool, run_id, "failed", type(error).__name__)
+            raise
+        finally:
+            beat.cancel()
+        await _finish(pool, run_id, "done", None)
+
+
+@contextlib.asynccontextmanager
+async def _run_lock(order: Order, pool: Pool) -> AsyncIterator[Connection]:
     """Hold the run's lock; yields its session, which must stay alive for the lock to hold."""
     async with pool.connection() as conn:
         row = await (await conn.execute(sql("harvest.try_lock_run"), (order.lock_name,))).fetchone()
@@ -172,16 +183,14 @@ async def run_lock(order: Order, pool: Pool) -> AsyncIterator[Connection]:
                 await conn.execute(sql("harvest.unlock_run"), (order.lock_name,))
 
 
-async def start_run(order: Order, pool: Pool) -> int:
-    """Record that a run begins; the caller holds its lock. Returns its id."""
+async def _start(order: Order, pool: Pool) -> int:
     async with pool.connection() as conn:
         row = await (await conn.execute(sql("harvest.start_run"), (*order.key, order.query_key))).fetchone()
     assert row is not None
     return int(row["id"])
 
 
-async def finish_run(pool: Pool, run_id: int, status: str, error: str | None) -> None:
-    """Record how a run ended."""
+async def _finish(pool: Pool, run_id: int, status: str, error: str | None) -> None:
     with contextlib.suppress(psycopg.Error):  # without a database the next run marks this one as interrupted
         async with pool.connection() as conn:
             await conn.execute(sql("harvest.finish_run"), (run_id, status, error))

@@ -116,12 +116,14 @@ async def settle(
     cursor = await conn.execute(sql("harvest.holdings_of_acquisitions"), (collection, names))
     rows = await cursor.fetchall()
     versions = _resolved(collection, sources, fresh, rows)
-    changes = [_change(cause, version, items.get(version.id), fresh, rows) for version in versions]
+    new = {one.held.key: one for one in fresh}
+    its_own = {row["item_id"] for row in rows if row["source_id"] == cause.source_id}
+    changes = [_change(version, items.get(version.id), new, had_it=version.id in its_own) for version in versions]
     settled.item_of = {one.key: version.id for version in versions for one in version.members}
     settled.known = {(row["source_id"], row["record_id"]) for row in rows}
     gone = _gone(items, versions, rows, settled.item_of)
     await _write(conn, collection, changes, gone, items, cause)
-    await _move(conn, collection, rows, settled.item_of, {one.held.key for one in fresh})
+    await _move(conn, collection, rows, settled.item_of, set(new))
     return settled
 
 
@@ -154,25 +156,23 @@ def _renormalised(collection: str, sources: Mapping[str, Source], row: Any) -> l
         return []
 
 
-def _change(cause: Cause, version: Version, before: Any, fresh: Sequence[Fresh], rows: Sequence[Any]) -> _Change:
-    item = without_nulls(version.item)
-    version.item = item
-    members = {one.key for one in version.members}
-    new = [one for one in fresh if one.held.key in members]
+def _change(version: Version, before: Any, fresh: Mapping[tuple[str, str], Fresh], *, had_it: bool) -> _Change:
+    """What becomes of one item; `had_it` tells whether the source that causes it held the item before."""
+    version.item = item = without_nulls(version.item)
+    new = [fresh[one.key] for one in version.members if one.key in fresh]
     newest = max(new, key=lambda one: (one.held.contribution.published or _MIN_TIME, one.held.record_id), default=None)
     content = hashlib.sha256(orjson.dumps(item, option=orjson.OPT_SORT_KEYS)).digest()
     change = _Change(version, before, item_sha256(item), content, None, newest)
-    change.kind = _kind(cause, change, rows)
+    change.kind = _kind(change, had_it=had_it)
     return change
 
 
-def _kind(cause: Cause, change: _Change, rows: Sequence[Any]) -> Kind | None:
+def _kind(change: _Change, *, had_it: bool) -> Kind | None:
     before, version = change.before, change.version
     if before is None:
         return Kind.REGISTER
     if before["is_withdrawn"]:
         return Kind.RESTORE
-    had_it = any(row["item_id"] == version.id and row["source_id"] == cause.source_id for row in rows)
     if change.newest is not None and not had_it:
         return Kind.COPY
     if change.is_written:

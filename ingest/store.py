@@ -37,8 +37,8 @@ RETRYABLE = (
 _EVER = (datetime(1900, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC))
 #: How far past its month an item may end before the constraint has to be widened.
 _SLACK = timedelta(days=31)
+#: Rows that are made while PostgreSQL reads those before them.
 _BATCH = 4
-_COPY = SQL("copy pgstac.{} (id, collection, datetime, end_datetime, geometry, content) from stdin")
 
 
 class CollectionUnknown(IngestError):
@@ -107,7 +107,7 @@ async def _copy(conn: Connection, collection: str, base: Base, partition: str, r
     Some rows at a time: while PostgreSQL reads one batch the next is being made.
     """
     async with conn.cursor() as cursor:
-        async with cursor.copy(_COPY.format(Identifier(partition))) as copy:
+        async with cursor.copy(SQL(sql("harvest.copy_items")).format(Identifier(partition))) as copy:
             for some in batched(rows, _BATCH):
                 await copy.write(b"".join(row.line(collection, base) for row in some))
         stored = cursor.rowcount

@@ -52,6 +52,10 @@ delete from pgstac.items where collection = $1 and id = any($2::text[]);
 select set_config('default_toast_compression', 'lz4', true) from pg_settings
 where name = 'default_toast_compression' and 'lz4' = any(enumvals);
 
+-- name: copy_items
+-- Into one partition, which the caller names: its name is an identifier and no value.
+copy pgstac.{} (id, collection, datetime, end_datetime, geometry, content) from stdin;
+
 -- name: insert_items
 -- Through the parent table: pgstac's statement triggers keep its partition statistics. ON CONFLICT needs no target here;
 -- the caller compares what came back with what it sent.
