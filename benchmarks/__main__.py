@@ -14,15 +14,16 @@ from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks import growth, harvest, load
+from benchmarks import growth, harvest, load, search
 from db import cluster
 from db.settings import DatabaseSettings
 
-PACKAGES = ("pypgstac", "psycopg", "orjson")
+PACKAGES = ("pypgstac", "psycopg", "asyncpg", "stac-fastapi-pgstac", "orjson")
 PARTS: dict[str, Callable[[DatabaseSettings], dict[str, float]]] = {
     "harvest": harvest.run,
     "load": load.run,
     "growth": growth.run,
+    "search": search.run,
 }
 
 

@@ -90,13 +90,32 @@ async def _run(grown: DatabaseSettings, empty: DatabaseSettings, total: int) -> 
     return found
 
 
+def _made(server: DatabaseSettings, name: str) -> DatabaseSettings:
+    """A new, migrated database."""
+    with psycopg.connect(server.conninfo, autocommit=True) as conn:
+        conn.execute(f'drop database if exists "{name}" with (force)'.encode())
+        conn.execute(f'create database "{name}"'.encode())
+    database = server.model_copy(update={"pgdatabase": name})
+    migrate(database)
+    return database
+
+
+async def _fill(database: DatabaseSettings, total: int) -> None:
+    async with open_pool(database, max_size=1) as pool:
+        await ensure_collections(pool, TENTHS)
+        async with pool.connection() as conn:
+            for collection, tenths in TENTHS.items():
+                number = total * tenths // 10
+                for start in range(0, number, 5000):
+                    await _write(conn, collection, list(items(collection, start, min(5000, number - start))))
+            await conn.execute("analyze pgstac.items")
+
+
+def fill(server: DatabaseSettings, name: str, total: int) -> None:
+    """Make a catalogue of so many items, without measuring."""
+    asyncio.run(_fill(_made(server, name), total))
+
+
 def run(server: DatabaseSettings, total: int = TOTAL) -> dict[str, float]:
     """Return rates along the way and the decline."""
-    databases = []
-    for name in (DATABASE, EMPTY):
-        with psycopg.connect(server.conninfo, autocommit=True) as conn:
-            conn.execute(f'drop database if exists "{name}" with (force)'.encode())
-            conn.execute(f'create database "{name}"'.encode())
-        databases.append(server.model_copy(update={"pgdatabase": name}))
-        migrate(databases[-1])
-    return asyncio.run(_run(*databases, total))
+    return asyncio.run(_run(_made(server, DATABASE), _made(server, EMPTY), total))

@@ -21,7 +21,7 @@ import orjson
 
 from ingest.adapters.stac_geodes import GeodesSearch
 from ingest.adapters.stac_links import Links, PagingFailed, Request
-from ingest.adapters.stac_search import Window, area, as_get, bounds, instant, rfc3339, total_of, watermark_of
+from ingest.adapters.stac_search import Window, area, as_get, bounds, instant, rfc3339, total_of
 from ingest.adapters.stac_walk import START, Instant, Walk
 from ingest.errors import SourceInvalid, UpstreamChanged
 from ingest.model import JSON, CollectionMapping, Contribution, Cursor, Page, Query, Record, Source
@@ -151,7 +151,8 @@ class Stac:
             window = replace(within.window, first_id=after)
             body = self._search(window) | {"sortby": [{"field": "id", "direction": "asc"}], "limit": limit}
             features, answer = await self._links.fetch(http, self._request(body))
-            self._check_window(features, within)
+            if (stranger := within.stranger(features, self._property)) is not None:
+                raise self._inseparable(within, f"a search for it answers with {stranger['id']!r} of another")
             if after is not None and (not features or features[0]["id"] != after):
                 if began_again:  # once, it may just have been deleted
                     raise self._inseparable(within, f"a search from the id {after!r} on does not begin with it")
@@ -168,19 +169,6 @@ class Stac:
                 yield Page(_records(new), within.cursor(after), total_of(answer))
             if len(features) < limit:
                 return
-
-    def _check_window(self, features: Sequence[JSON], within: Instant) -> None:
-        if within.text is None:
-            return
-        window = within.window
-        for feature in features:
-            when = watermark_of(feature, self._property)
-            try:
-                is_inside = when is not None and window.lower <= instant(when) < window.upper  # type: ignore[operator]
-            except ValueError:
-                is_inside = False
-            if not is_inside:
-                raise self._inseparable(within, f"a search for it answers with {feature['id']!r} of {when}")
 
     def _inseparable(self, within: Instant, why: str) -> UpstreamChanged:
         where = f"more than a page of items at {self._property} = {within.text}" if within.text else "paging by id"

@@ -24,6 +24,19 @@ class Instant:
     def window(self) -> Window:
         return Window(instant(self.text), next_instant(self.text)) if self.text else Window()
 
+    def stranger(self, features: Sequence[JSON], name: str) -> JSON | None:
+        """The first feature whose property `name` is not within this instant; what is not a time is not."""
+        if self.text is None:
+            return None
+        return next((feature for feature in features if not self._holds(watermark_of(feature, name))), None)
+
+    def _holds(self, when: str | None) -> bool:
+        lower, upper = self.window.lower, self.window.upper
+        try:
+            return when is not None and lower <= instant(when) < upper  # type: ignore[operator]
+        except ValueError:
+            return False
+
     def cursor(self, after: str) -> Cursor:
         """The cursor behind the item `after`."""
         return {"watermark": self.text, "seen": [], "after": after}
