@@ -3,10 +3,10 @@ PYTHON := .venv/bin/python
 SHELL := /bin/bash
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down test lint bench
+.PHONY: help setup demo up down test test-contract lint bench
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 setup: ## interpreter, locked packages, PostGIS: installs what is missing
 	@.ci/setup
@@ -28,6 +28,9 @@ lint: setup ## ruff, mypy --strict, import layers
 
 test: setup lint ## lint, then all tests (real PostgreSQL, loopback only)
 	$(PYTHON) -m pytest -n auto --maxprocesses 4 --dist loadfile
+
+test-contract: setup ## judges from outside: stac-api-validator, schemathesis, schemas, clients (a part of `make test`)
+	$(PYTHON) -m pytest -n 2 --dist loadfile tests/contract
 
 bench: setup ## measure against the peers in the same run (figures: benchmarks/RESULTS.md)
 	$(PYTHON) -m benchmarks

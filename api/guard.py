@@ -23,6 +23,7 @@ from ingest.sanitise import parse_time
 
 _WORD = re.compile(r"[A-Za-z_][\w:.-]*|\d[\w.]*|'(?:[^']|'')*'|\"[^\"]*\"|\S")
 _TOKEN = re.compile(rf"[A-Za-z0-9_-]{{1,{MAX_TOKEN}}}")
+_WITHOUT_ZONE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?", re.ASCII)
 MAX_DEPTH = 64
 
 
@@ -143,6 +144,13 @@ def check_datetime(value: Any) -> None:
         ) from None
     if len(times) > 2 or not any(times) or (len(times) == 2 and times[0] and times[1] and times[0] > times[1]):
         raise refuse("INVALID_DATETIME", "an interval has a start, an end, or both in order", field="datetime")
+
+
+def zoned(value: Any) -> Any:
+    """Times without a zone are in UTC, as all of STAC; QGIS sends its times so. Anything else is as it was."""
+    if not isinstance(value, str):
+        return value
+    return "/".join(f"{part}Z" if _WITHOUT_ZONE.fullmatch(part) else part for part in value.split("/"))
 
 
 def check_names(value: Any, field: str, settings: ApiSettings) -> None:

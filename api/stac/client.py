@@ -31,6 +31,8 @@ from db.queries import sql
 
 #: The filter extension's text of today beside the one that stac-fastapi still declares.
 FILTER_URI = "https://api.stacspec.org/v1.0.0/item-search#filter"
+#: The sort extension under the name that pystac-client looks for.
+SORT_URI = "https://api.stacspec.org/v1.0.0/item-search#sort"
 GEOJSON = "application/geo+json"
 DEFAULT_LIMIT = 10
 #: Members of a search request that say how to answer it and not what is searched.
@@ -81,7 +83,7 @@ class Client(CoreCrudClient):  # type: ignore[misc]
 
     def conformance_classes(self) -> list[str]:
         """What the parts declare, and the filter extension under its present name."""
-        return sorted({*super().conformance_classes(), FILTER_URI, catalogs.CONFORMANCE})
+        return sorted({*super().conformance_classes(), FILTER_URI, SORT_URI, catalogs.CONFORMANCE})
 
     def _model(self, arguments: Mapping[str, Any]) -> PgstacSearch:
         """A GET's parameters as the model of a POST."""

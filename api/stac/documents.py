@@ -53,7 +53,7 @@ class Documents:
             return
         self._kept.move_to_end(key)
         for message in self._kept[key]:
-            await send({**message, "headers": list(message["headers"])} if "headers" in message else message)
+            await send(_copied(message))
 
     def _forget(self, generation: int) -> None:
         self._generation = generation
@@ -74,9 +74,13 @@ def _is_document(scope: Scope) -> bool:
     return _KEPT.fullmatch(path) is not None
 
 
+def _copied(message: Message) -> Message:
+    return {**message, "headers": list(message["headers"])} if "headers" in message else {**message}
+
+
 def _recording(messages: list[Message], send: Send) -> Send:
     async def noted(message: Message) -> None:
-        messages.append(message)
+        messages.append(_copied(message))  # compression further out writes into what it is sent
         await send(message)
 
     return noted

@@ -1,8 +1,8 @@
 """The fields extension (1.0.0): which members of an item a caller wants.
 
 Rules, as the extension and its validator have them: nothing named gives the members that make a valid item; only includes give
-these alone, with `id` and `collection`; only excludes give all but these; a member that is both included and excluded is included,
-and an included member of an excluded object too.
+these alone, with the short members that say what it is; only excludes give all but these; a member that is both included and
+excluded is included, and an included member of an excluded object too.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ DEFAULT = (
     "type", "stac_version", "stac_extensions", "id", "collection", "geometry", "bbox", "links", "assets",
     "properties.datetime", "properties.start_datetime", "properties.end_datetime",
 )  # fmt: skip
-_ALWAYS = ("id", "collection")
+#: Short, and without them a client cannot tell what it got.
+_ALWAYS = ("type", "stac_version", "id", "collection")
 
 
 @dataclass(frozen=True, slots=True)

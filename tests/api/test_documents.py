@@ -62,6 +62,15 @@ def test_a_collection_that_another_program_changes_is_new_at_once(
         assert soon(lambda path=path: "A new title" in client.get(path).text), path  # type: ignore[misc]
 
 
+def test_a_kept_answer_that_was_compressed_for_one_is_plain_for_another(
+    service: tuple[httpx.Client, DatabaseSettings],
+) -> None:
+    client, _ = service
+    answers = [client.get("/", headers={"Accept-Encoding": coding}) for coding in ("gzip", "identity", "gzip")]
+    assert [answer.headers.get("content-encoding") for answer in answers] == ["gzip", None, "gzip"]
+    assert len({answer.content for answer in answers}) == 1
+
+
 def test_a_new_queryable_is_there_and_filters_by_it_are_planned_anew(
     service: tuple[httpx.Client, DatabaseSettings],
 ) -> None:

@@ -145,6 +145,23 @@ BAD_POST: list[Any] = [
 ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    "kind", ["text/plain", "application/x-www-form-urlencoded", "application/xml", "json", "", "a" * 500]
+)
+def test_a_body_that_is_no_json_by_its_own_words_is_a_415_and_no_500(api: httpx.Client, kind: str) -> None:
+    answer = api.post("/stac/search", content=b'{"limit": 1}', headers={"Content-Type": kind})
+    assert answer.status_code == 415
+    assert answer.json()["code"] == "UNSUPPORTED_MEDIA_TYPE"
+
+
+@pytest.mark.parametrize("kind", [None, "application/geo+json", "application/JSON; charset=utf-8"])
+def test_json_is_taken_under_its_other_names_and_without_one(api: httpx.Client, kind: str | None) -> None:
+    request = api.build_request("POST", "/stac/search", content=b'{"limit": 1}')
+    if kind is not None:
+        request.headers["Content-Type"] = kind
+    assert len(api.send(request).json()["features"]) == 1
+
+
 @pytest.mark.parametrize("body", BAD_POST, ids=lambda body: str(body)[:50])
 def test_bad_bodies_are_problems(api: httpx.Client, body: bytes) -> None:
     assert_problem(api.post("/stac/search", content=body, headers={"Content-Type": "application/json"}))

@@ -94,7 +94,8 @@ def search_of(draw: Any) -> dict[str, Any]:
         case 3 | 4:
             body |= {"filter": draw(FILTERS), "filter-lang": "cql2-json"}
     if draw(st.integers(0, 3)) == 0:
-        body["fields"] = {"include": draw(st.lists(WANTED, min_size=1, max_size=3, unique=True))}
+        wanted = draw(st.lists(WANTED, min_size=1, max_size=3, unique=True))
+        body["fields"] = {"include": [*wanted, "type", "stac_version"]}  # which we answer always
     return body
 
 
