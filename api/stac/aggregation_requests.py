@@ -1,0 +1,47 @@
+"""Parameters of an aggregation beside those of stac-fastapi's extension.
+
+Annotations are not postponed here: FastAPI cannot look up the names in those of a class made by attrs.
+"""
+
+from typing import Annotated
+
+import attr
+from fastapi import Query
+from pydantic import Field
+from stac_fastapi.extensions.aggregation.request import AggregationExtensionGetRequest, AggregationExtensionPostRequest
+from stac_fastapi.pgstac.types.search import PgstacSearch
+
+from api.stac.aggregations import Interval
+
+_INTERVAL = "Calendar interval of `datetime_frequency`, in UTC; weeks begin on Monday. Default: month."
+_GEOHASH = "Characters of a geohash, 1 to 12. Default: 1."
+_GEOTILE = "Zoom level of the tiles, 0 to 29. Default: 0."
+
+
+@attr.s
+class AggregateGet(AggregationExtensionGetRequest):
+    """The stock parameters and those that stac-server and others take besides."""
+
+    datetime_frequency_interval: Annotated[Interval | None, Query(description=_INTERVAL)] = attr.ib(default=None)
+    grid_geohash_frequency_precision: Annotated[int | None, Query(description=_GEOHASH, ge=1, le=12)] = attr.ib(
+        default=None
+    )
+    grid_geotile_frequency_precision: Annotated[int | None, Query(description=_GEOTILE, ge=0, le=29)] = attr.ib(
+        default=None
+    )
+    centroid_geohash_grid_frequency_precision: Annotated[int | None, Query(description=_GEOHASH, ge=1, le=12)] = (
+        attr.ib(default=None)
+    )
+    centroid_geotile_grid_frequency_precision: Annotated[int | None, Query(description=_GEOTILE, ge=0, le=29)] = (
+        attr.ib(default=None)
+    )
+
+
+class AggregatePost(PgstacSearch, AggregationExtensionPostRequest):  # type: ignore[misc]
+    """The same in a body."""
+
+    datetime_frequency_interval: Interval | None = Field(None, description=_INTERVAL)
+    grid_geohash_frequency_precision: int | None = Field(None, description=_GEOHASH, ge=1, le=12)
+    grid_geotile_frequency_precision: int | None = Field(None, description=_GEOTILE, ge=0, le=29)
+    centroid_geohash_grid_frequency_precision: int | None = Field(None, description=_GEOHASH, ge=1, le=12)
+    centroid_geotile_grid_frequency_precision: int | None = Field(None, description=_GEOTILE, ge=0, le=29)
