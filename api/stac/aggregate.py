@@ -19,6 +19,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from api.access import principals_of
+from api.problems import Problem
 from api.stac.aggregation_requests import AggregateGet, AggregatePost
 from api.stac.aggregations import MOST_BUCKETS, PARAMETERS, AggregationCollection, Asked, answered, offered
 from api.stac.client import Client, searched
@@ -74,8 +75,12 @@ class AggregationClient(AsyncBaseAggregationClient):
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:
         """Some seconds of the database's time each: they must not take all connections from searches."""
-        async with asyncio.timeout(PATIENCE_S):
-            await self._turns.acquire()
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                await self._turns.acquire()
+        except TimeoutError:
+            busy = "too many aggregations are being counted; try again"
+            raise Problem(503, "AGGREGATIONS_BUSY", busy, headers={"Retry-After": "5"}) from None
         try:
             yield
         finally:

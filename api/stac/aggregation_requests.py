@@ -35,6 +35,12 @@ class AggregateGet(AggregationExtensionGetRequest):
     centroid_geotile_grid_frequency_precision: Annotated[int | None, Query(description=_GEOTILE, ge=0, le=29)] = (
         attr.ib(default=None)
     )
+    geometry_geohash_grid_frequency_precision: Annotated[int | None, Query(description=_GEOHASH, ge=1, le=12)] = (
+        attr.ib(default=None)
+    )
+    geometry_geotile_grid_frequency_precision: Annotated[int | None, Query(description=_GEOTILE, ge=0, le=29)] = (
+        attr.ib(default=None)
+    )
 
 
 class AggregatePost(PgstacSearch, AggregationExtensionPostRequest):  # type: ignore[misc]
@@ -45,3 +51,5 @@ class AggregatePost(PgstacSearch, AggregationExtensionPostRequest):  # type: ign
     grid_geotile_frequency_precision: int | None = Field(None, description=_GEOTILE, ge=0, le=29)
     centroid_geohash_grid_frequency_precision: int | None = Field(None, description=_GEOHASH, ge=1, le=12)
     centroid_geotile_grid_frequency_precision: int | None = Field(None, description=_GEOTILE, ge=0, le=29)
+    geometry_geohash_grid_frequency_precision: int | None = Field(None, description=_GEOHASH, ge=1, le=12)
+    geometry_geotile_grid_frequency_precision: int | None = Field(None, description=_GEOTILE, ge=0, le=29)

@@ -16,19 +16,26 @@ from api.guard import refuse
 
 #: Buckets of one aggregation; items of further ones are its overflow.
 MOST_BUCKETS = 10_000
-Interval = Literal["day", "week", "month", "quarter", "year"]
+Interval = Literal["second", "minute", "hour", "day", "week", "month", "quarter", "year"]
 INTERVALS: tuple[Interval, ...] = get_args(Interval)
 INTERVAL_PARAMETER = "datetime_frequency_interval"
 DEFAULT_INTERVAL: Interval = "month"
 _MONTHS = {"month": 1, "quarter": 3, "year": 12}
-_DAYS = {"day": 1, "week": 7}
+_STEPS = {
+    "second": timedelta(seconds=1),
+    "minute": timedelta(minutes=1),
+    "hour": timedelta(hours=1),
+    "day": timedelta(days=1),
+    "week": timedelta(weeks=1),
+}
 
 #: Aggregations of a single value -> its type.
 VALUES = {"total_count": "integer", "datetime_min": "datetime", "datetime_max": "datetime"}
 
-Kind = Literal["collection", "interval", "term", "range", "histogram", "geohash", "geotile"]
-#: Finest cells; the coarsest are the default.
-_PRECISIONS: dict[Kind, range] = {"geohash": range(1, 13), "geotile": range(30)}
+Kind = Literal["collection", "interval", "term", "range", "histogram", "centre", "footprint"]
+Grid = Literal["geohash", "geotile"]
+#: Grid -> the precisions it has; the coarsest is the default.
+_PRECISIONS: dict[Grid, range] = {"geohash": range(1, 13), "geotile": range(30)}
 
 # stac-fastapi's own types of these say that a frequency is an object.
 Bucket = TypedDict(
@@ -59,13 +66,14 @@ class AggregationCollection(TypedDict):
 class Frequency:
     """An aggregation that counts items by bucket.
 
-    `data_type` is that of the keys, `property` the item's property that is looked at, `bounds` where one range ends and the next begins,
-    `step` how wide buckets of numbers are.
+    `data_type` is that of the keys, `property` the item's property that is looked at, `grid` the cells that its centre is in or its footprint
+    meets, `bounds` where one range ends and the next begins, `step` how wide buckets of numbers are.
     """
 
     kind: Kind
     data_type: str = "string"
     property: str | None = None
+    grid: Grid | None = None
     bounds: tuple[float, ...] = ()
     step: int = 0
 
@@ -83,15 +91,15 @@ FREQUENCIES = {
     "sun_azimuth_frequency": _histogram("view:sun_azimuth"),
     "off_nadir_frequency": _histogram("view:off_nadir"),
     "grid_code_frequency": Frequency("term", property="grid:code"),
-    "grid_geohash_frequency": Frequency("geohash"),
-    "grid_geotile_frequency": Frequency("geotile"),
-    "centroid_geohash_grid_frequency": Frequency("geohash"),
-    "centroid_geotile_grid_frequency": Frequency("geotile"),
+    "grid_geohash_frequency": Frequency("centre", grid="geohash"),  # the older names of the two that follow
+    "grid_geotile_frequency": Frequency("centre", grid="geotile"),
+    "centroid_geohash_grid_frequency": Frequency("centre", grid="geohash"),
+    "centroid_geotile_grid_frequency": Frequency("centre", grid="geotile"),
+    "geometry_geohash_grid_frequency": Frequency("footprint", grid="geohash"),
+    "geometry_geotile_grid_frequency": Frequency("footprint", grid="geotile"),
 }
 #: Parameter -> the precisions that it takes.
-PRECISIONS = {
-    f"{name}_precision": _PRECISIONS[one.kind] for name, one in FREQUENCIES.items() if one.kind in _PRECISIONS
-}
+PRECISIONS = {f"{name}_precision": _PRECISIONS[one.grid] for name, one in FREQUENCIES.items() if one.grid}
 #: All parameters of a request that say what to aggregate, and not what is searched.
 PARAMETERS = frozenset({"aggregations", INTERVAL_PARAMETER, *PRECISIONS})
 
@@ -130,9 +138,9 @@ class Asked:
                 detail = f"{{{','.join(map(str, one.bounds))}}}"
             case "histogram":
                 detail = one.step
-            case "geohash" | "geotile":
+            case "centre" | "footprint":
                 detail = self.precisions[f"{name}_precision"]
-        counted = {"name": name, "kind": one.kind, "property": one.property, "detail": detail}
+        counted = {"name": name, "kind": one.kind, "property": one.property, "grid": one.grid, "detail": detail}
         return {member: value for member, value in counted.items() if value is not None}
 
 
@@ -254,8 +262,8 @@ def _each(first: str, interval: str) -> Iterator[str]:
 
 
 def _following(begin: datetime, interval: str) -> datetime:
-    if interval in _DAYS:
-        return begin + timedelta(days=_DAYS[interval])
+    if interval in _STEPS:
+        return begin + _STEPS[interval]
     months = begin.year * 12 + begin.month - 1 + _MONTHS[interval]
     return datetime(months // 12, months % 12 + 1, 1, tzinfo=UTC)
 

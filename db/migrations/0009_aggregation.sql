@@ -14,13 +14,56 @@ create function federator.number(value jsonb) returns numeric language sql immut
     select case when jsonb_typeof(value) = 'number' then value::numeric end
 $$;
 
+-- Grids: geohash (base 32, `detail` characters: a bit of longitude, one of latitude, and so on; rows from south) and geotile (tiles of web
+-- maps at zoom `detail`; rows from north, the first and the last reach to the poles). Functions of one expression, which are inlined.
+create function federator.grid_columns(grid text, detail int) returns bigint language sql immutable parallel safe as $$
+    select 1::bigint << case grid when 'geotile' then detail else (5 * detail + 1) / 2 end
+$$;
+
+create function federator.grid_rows(grid text, detail int) returns bigint language sql immutable parallel safe as $$
+    select 1::bigint << case grid when 'geotile' then detail else 5 * detail / 2 end
+$$;
+
+create function federator.grid_column(grid text, detail int, longitude float8) returns bigint language sql immutable parallel safe as $$
+    select least(greatest(floor((longitude + 180) / 360 * federator.grid_columns(grid, detail)), 0), federator.grid_columns(grid, detail) - 1)::bigint
+$$;
+
+create function federator.grid_row(grid text, detail int, latitude float8) returns bigint language sql immutable parallel safe as $$
+    select least(greatest(floor(federator.grid_rows(grid, detail) * case grid
+        when 'geotile' then 0.5 - asinh(tan(radians(least(greatest(latitude, -89), 89)))) / (2 * pi())
+        else (latitude + 90) / 180 end), 0), federator.grid_rows(grid, detail) - 1)::bigint
+$$;
+
+-- The latitude at which so many rows of tiles, from north, end.
+create function federator.tile_edge(detail int, number bigint) returns float8 language sql immutable parallel safe as $$
+    select case number when 0 then 90 when 1::bigint << detail then -90
+        else degrees(atan(sinh(pi() * (1 - 2.0::float8 * number / (1::bigint << detail))))) end
+$$;
+
+create function federator.grid_box(grid text, detail int, x bigint, y bigint) returns public.geometry language sql immutable parallel safe as $$
+    select public.st_makeenvelope(
+        x * 360.0::float8 / federator.grid_columns(grid, detail) - 180,
+        case grid when 'geotile' then federator.tile_edge(detail, y + 1) else y * 180.0::float8 / federator.grid_rows(grid, detail) - 90 end,
+        (x + 1) * 360.0::float8 / federator.grid_columns(grid, detail) - 180,
+        case grid when 'geotile' then federator.tile_edge(detail, y) else (y + 1) * 180.0::float8 / federator.grid_rows(grid, detail) - 90 end,
+        4326)
+$$;
+
+-- The name of a cell, which is known by column * rows + row: a number is grouped faster than a text.
+create function federator.grid_key(grid text, detail int, cell bigint) returns text language sql immutable parallel safe as $$
+    select case grid
+        when 'geotile' then detail || '/' || cell / federator.grid_rows(grid, detail) || '/' || cell % federator.grid_rows(grid, detail)
+        else public.st_geohash(public.st_setsrid(public.st_makepoint(
+            (cell / federator.grid_rows(grid, detail) + 0.5::float8) * 360 / federator.grid_columns(grid, detail) - 180,
+            (cell % federator.grid_rows(grid, detail) + 0.5::float8) * 180 / federator.grid_rows(grid, detail) - 90), 4326), detail) end
+$$;
+
 -- The expression whose value tells an item's bucket, null for none. In sight: the columns `collection`, `datetime` and `properties`, and
--- the point `centre`. {kind, property, detail}: detail is the interval, the bounds of ranges, the width of a step, or the precision.
+-- the point `centre`. {kind, property, grid, detail}: detail is the interval, the bounds of ranges, the width of a step, or the precision.
 create function federator.bucket_key(wanted jsonb) returns text language plpgsql immutable as $$
 declare
     detail text := wanted ->> 'detail';
     number text := format('federator.number(properties -> %L)', wanted ->> 'property');
-    on_earth constant text := 'public.st_x(centre) between -180 and 180 and public.st_y(centre) between -90 and 90';
 begin
     return case wanted ->> 'kind'
         when 'collection' then 'collection'
@@ -30,68 +73,93 @@ begin
             ' then properties ->> %1$L end', wanted ->> 'property')
         when 'range' then format('width_bucket(%s, %L::numeric[])', number, detail)
         when 'histogram' then format('case when abs(%1$s) < 1000000 then floor(%1$s / %2$L) * %2$L end', number, detail::int)
-        -- In both, what is not on the Earth is in no cell.
-        when 'geohash' then format('case when %s then public.st_geohash(centre, %s) end', on_earth, detail::int)
-        -- Column * 2^zoom + row; towards the poles those of the last row.
-        when 'geotile' then format('case when %s then least(floor((public.st_x(centre) + 180) / 360 * %2$s), %2$s - 1)::bigint * %2$s'
-            ' + least(greatest(floor((0.5 - asinh(tan(radians(least(greatest(public.st_y(centre), -89), 89)))) / (2 * pi())) * %2$s), 0), %2$s - 1)::bigint end',
-            on_earth, 1::bigint << detail::int)
+        -- What is not on the Earth is in no cell.
+        when 'centre' then format('case when public.st_x(centre) between -180 and 180 and public.st_y(centre) between -90 and 90'
+            ' then federator.grid_column(%1$L, %2$s, public.st_x(centre)) * federator.grid_rows(%1$L, %2$s) + federator.grid_row(%1$L, %2$s, public.st_y(centre)) end',
+            wanted ->> 'grid', detail::int)
     end;
 end $$;
 
 -- The expression that makes the bucket's key, as it is answered, of the value of `key`.
 create function federator.bucket_label(wanted jsonb, key text) returns text language plpgsql immutable as $$
-declare
-    tiles bigint := case when wanted ->> 'kind' = 'geotile' then 1::bigint << (wanted ->> 'detail')::int end;
 begin
     return case wanted ->> 'kind'
         when 'interval' then format('to_char(%s, ''YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'')', key)
-        when 'geotile' then format('%L || %2$s / %3$s || ''/'' || %2$s %% %3$s', (wanted ->> 'detail') || '/', key, tiles)
+        when 'centre' then format('federator.grid_key(%L, %s, %s)', wanted ->> 'grid', (wanted ->> 'detail')::int, key)
         else format('%s::text', key)
     end;
 end $$;
 
--- The statement that counts what is wanted of these rows: a row for each bucket with its number in `wanted` and its key, null for items that are
--- in none. Each level is planned by itself (offset 0): so a content is unpacked once an item and not once a bucket, and the planner, which
--- would expect as many buckets as items, hashes and does not sort.
+-- The statement that counts, of these rows, all and those in each bucket of what is wanted, where each item is in one at most. It gives a row for
+-- each bucket with its number in `wanted` and its key, null for items that are in none; the row of all has no number. Each level is planned
+-- by itself (offset 0): so a content is unpacked once an item and not once a bucket, and the planner, which would expect as many
+-- buckets as items, hashes and does not sort.
 create function federator.counting(wanted jsonb, rows text) returns text language plpgsql immutable as $$
-declare
-    figures constant text := 'count(*) as frequency, min(datetime) as first, max(datetime) as last';
 begin
-    if jsonb_array_length(wanted) = 0 then
-        return format('select null::int as number, null::text as key, false as is_time, %s from (%s) as i', figures, rows);
-    end if;
     return (
-        select format('select case %s end as number, case %s end as key, case %s end as is_time, %s'
-                ' from (select datetime, %s from (%s offset 0) as i offset 0) as k group by grouping sets (%s)',
+        select format('select case when false then 0 %s end as number, case when false then '''' %s end as key, case when false then false %s end as is_time,'
+                ' count(*) as frequency, min(datetime) as first, max(end_datetime) as last'
+                ' from (select datetime, end_datetime %s from (%s offset 0) as i offset 0) as k group by grouping sets (() %s)',
             string_agg(format('when %s then %s', is_it, n), ' ' order by n),
             string_agg(format('when %s then %s', is_it, federator.bucket_label(one, 'k' || n)), ' ' order by n),
             string_agg(format('when %s then %L::boolean', is_it, one ->> 'kind' = 'interval'), ' ' order by n),
-            figures, string_agg(format('%s as k%s', federator.bucket_key(one), n), ', ' order by n), rows, string_agg(format('(k%s)', n), ', ' order by n))
+            string_agg(format(', %s as k%s', federator.bucket_key(one), n), '' order by n), rows,
+            string_agg(format(', (k%s)', n), '' order by n))
         from jsonb_array_elements(wanted) with ordinality as w (one, n) cross join lateral format('grouping(k%s) = 0', n) as is_it
+        where one ->> 'kind' <> 'footprint'
     );
 end $$;
 
--- How many items a search finds, when the first and the last begins, and how many are in each bucket of what is wanted, in one pass:
+-- The statement that counts these rows, geometries, in the cells that they meet, as number `n` of what is wanted. An item is in every cell that its
+-- footprint meets, so this takes a pass of its own. In none (its key is null) is one that may meet more than 1024: that would be work without end.
+create function federator.counting_footprints(grid text, detail int, n int, rows text) returns text language plpgsql immutable as $$
+begin
+    return format($sql$
+        select %3$s, federator.grid_key(%1$L, %2$s, cell), false, count(*), null, null
+        from (%4$s offset 0) as i cross join lateral (
+            select distinct case when number <= 1024 then x * federator.grid_rows(%1$L, %2$s) + y end as cell
+            from (
+                select *, sum((east - west + 1)::float8 * (upper - lower + 1)) over () as number
+                from (
+                    select geom, federator.grid_column(%1$L, %2$s, public.st_xmin(geom)) as west,
+                        federator.grid_column(%1$L, %2$s, public.st_xmax(geom)) as east,
+                        least(south, north) as lower, greatest(south, north) as upper
+                    from public.st_dump(i.geometry) cross join lateral (
+                        select federator.grid_row(%1$L, %2$s, public.st_ymin(geom)) as south,
+                            federator.grid_row(%1$L, %2$s, public.st_ymax(geom)) as north) as r
+                    offset 0
+                ) as boxes
+            ) as parts
+            cross join lateral generate_series(west, case when number <= 1024 then east else west end) as x
+            cross join lateral generate_series(lower, case when number <= 1024 then upper else lower end) as y
+            where number = 1 or number > 1024 or public.st_intersects(geom, federator.grid_box(%1$L, %2$s, x, y))
+        ) as met group by cell$sql$, grid, detail, n, rows);
+end $$;
+
+-- How many items a search finds, when the first begins and the last ends, and how many are in each bucket of what is wanted:
 -- {name: {keys, frequencies, overflow}}. Of each those `most` buckets are told, in no order, that hold most, of intervals the newest; overflow
 -- is the number of items in the others. A scan of all items pays for parallel workers, which a search does not.
 create function federator.aggregate(
     condition text, principals text[], wanted jsonb, most int, out matched bigint, out first text, out last text, out buckets jsonb)
 language plpgsql stable set max_parallel_workers_per_gather = 2 set parallel_tuple_cost = 0.01 as $$
 declare
-    rows text := format('select collection, datetime%s%s from pgstac.items where (%s) and %s',
+    found text := format('from pgstac.items where (%s) and %s', condition, federator.visible(principals));
+    rows text := format('select collection, datetime, end_datetime%s%s %s',
         case when jsonb_path_exists(wanted, '$[*].property') then ', content -> ''properties'' as properties' end,
-        case when jsonb_path_exists(wanted, '$[*] ? (@.kind starts with "geo")') then ', federator.centre(geometry) as centre' end,
-        condition, federator.visible(principals));
+        case when jsonb_path_exists(wanted, '$[*] ? (@.kind == "centre")') then ', federator.centre(geometry) as centre' end, found);
+    counted text := concat_ws(' union all ', federator.counting(wanted, rows), (
+        select string_agg(federator.counting_footprints(one ->> 'grid', (one ->> 'detail')::int, n::int, 'select geometry ' || found), ' union all ')
+        from jsonb_array_elements(wanted) with ordinality as w (one, n) where one ->> 'kind' = 'footprint'));
 begin
     execute format('with counted as materialized (%s)
-        select coalesce(sum(frequency), 0), to_char(min(first) at time zone ''UTC'', %2$L), to_char(max(last) at time zone ''UTC'', %2$L),
-            (select jsonb_object_agg($1 -> (n - 1) ->> ''name'', (
+        select frequency, to_char(first at time zone ''UTC'', %2$L), to_char(last at time zone ''UTC'', %2$L),
+            (select jsonb_object_agg(one ->> ''name'', (
                 select jsonb_build_object(''keys'', coalesce(jsonb_agg(key), ''[]''), ''frequencies'', coalesce(jsonb_agg(frequency), ''[]''), ''overflow'',
-                    (select coalesce(sum(frequency), 0) from counted where number = n and key is not null) - coalesce(sum(frequency), 0))
+                    (select coalesce(sum(frequency), 0) from counted where number = n and (key is not null or one ->> ''kind'' = ''footprint''))
+                    - coalesce(sum(frequency), 0))
                 from (select key, frequency from counted where number = n and key is not null
                     order by case when is_time then key end desc, frequency desc, key collate "C" limit $2) as told
-            )) from generate_series(1, jsonb_array_length($1)) as n)
-        from counted where number is null or number = 1', federator.counting(wanted, rows), 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
+            )) from jsonb_array_elements($1) with ordinality as w (one, n))
+        from counted where number is null', counted, 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
     into matched, first, last, buckets using wanted, most;
 end $$;
