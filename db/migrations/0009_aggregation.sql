@@ -49,10 +49,18 @@ create function federator.grid_box(grid text, detail int, x bigint, y bigint) re
         4326)
 $$;
 
+-- Cells of these columns and rows that a footprint meets, as column * rows + row.
+create function federator.grid_cells(grid text, detail int, footprint public.geometry, west bigint, east bigint, low bigint, high bigint)
+returns setof bigint language sql immutable parallel safe as $$
+    select x * federator.grid_rows(grid, detail) + y
+    from generate_series(west, east) as x cross join generate_series(low, high) as y
+    where public.st_intersects(footprint, federator.grid_box(grid, detail, x, y))
+$$;
+
 -- The name of a cell, which is known by column * rows + row: a number is grouped faster than a text.
 create function federator.grid_key(grid text, detail int, cell bigint) returns text language sql immutable parallel safe as $$
     select case grid
-        when 'geotile' then detail || '/' || cell / federator.grid_rows(grid, detail) || '/' || cell % federator.grid_rows(grid, detail)
+        when 'geotile' then detail::text || '/' || (cell / federator.grid_rows(grid, detail))::text || '/' || (cell % federator.grid_rows(grid, detail))::text
         else public.st_geohash(public.st_setsrid(public.st_makepoint(
             (cell / federator.grid_rows(grid, detail) + 0.5::float8) * 360 / federator.grid_columns(grid, detail) - 180,
             (cell % federator.grid_rows(grid, detail) + 0.5::float8) * 180 / federator.grid_rows(grid, detail) - 90), 4326), detail) end
@@ -110,30 +118,40 @@ begin
     );
 end $$;
 
--- The statement that counts these rows, geometries, in the cells that they meet, as number `n` of what is wanted. An item is in every cell that its
--- footprint meets, so this takes a pass of its own. In none (its key is null) is one that may meet more than 1024: that would be work without end.
+-- The statement that counts the geometries of these rows in the cells that they meet, as number `n` of what is wanted. An item is in every cell that
+-- its footprint meets, so this takes a pass of its own. Most footprints lie in one cell, which their box tells; one of a single part meets each
+-- cell once; of others (cut at the antimeridian) they are told apart. In none (null) is one that may meet more than 1024: that would be
+-- work without end. The conditions of the branches are looked at before their work; offset 0 keeps values from being reckoned twice.
 create function federator.counting_footprints(grid text, detail int, n int, rows text) returns text language plpgsql immutable as $$
+declare
+    box constant text := 'public.st_xmin(geom) as xmin, public.st_ymin(geom) as ymin, public.st_xmax(geom) as xmax, public.st_ymax(geom) as ymax';
+    span constant text := format('federator.grid_column(%1$L, %2$s, xmin) as west, federator.grid_column(%1$L, %2$s, xmax) as east,'
+        ' federator.grid_row(%1$L, %2$s, %3$s) as low, federator.grid_row(%1$L, %2$s, %4$s) as high',
+        grid, detail, case grid when 'geotile' then 'ymax' else 'ymin' end, case grid when 'geotile' then 'ymin' else 'ymax' end);
+    size constant text := '(east - west + 1)::float8 * (high - low + 1)';
 begin
     return format($sql$
         select %3$s, federator.grid_key(%1$L, %2$s, cell), false, count(*), null, null
-        from (%4$s offset 0) as i cross join lateral (
-            select distinct case when number <= 1024 then x * federator.grid_rows(%1$L, %2$s) + y end as cell
-            from (
-                select *, sum((east - west + 1)::float8 * (upper - lower + 1)) over () as number
-                from (
-                    select geom, federator.grid_column(%1$L, %2$s, public.st_xmin(geom)) as west,
-                        federator.grid_column(%1$L, %2$s, public.st_xmax(geom)) as east,
-                        least(south, north) as lower, greatest(south, north) as upper
-                    from public.st_dump(i.geometry) cross join lateral (
-                        select federator.grid_row(%1$L, %2$s, public.st_ymin(geom)) as south,
-                            federator.grid_row(%1$L, %2$s, public.st_ymax(geom)) as north) as r
-                    offset 0
-                ) as boxes
-            ) as parts
-            cross join lateral generate_series(west, case when number <= 1024 then east else west end) as x
-            cross join lateral generate_series(lower, case when number <= 1024 then upper else lower end) as y
-            where number = 1 or number > 1024 or public.st_intersects(geom, federator.grid_box(%1$L, %2$s, x, y))
-        ) as met group by cell$sql$, grid, detail, n, rows);
+        from (
+            select *, %7$s as size, public.st_numgeometries(geom) > 1 as is_multiple
+            from (select geom, %6$s from (select geom, %5$s from (%4$s) as i offset 0) as i offset 0) as i offset 0
+        ) as i cross join lateral (
+            select west * federator.grid_rows(%1$L, %2$s) + low as cell where size = 1
+            union all
+            select c from federator.grid_cells(%1$L, %2$s, geom, west, east, low, high) as c where size between 2 and 1024 and not is_multiple
+            union all
+            select null where size > 1024 and not is_multiple
+            union all
+            select distinct c from (
+                select *, sum(%7$s) over () as all_sizes
+                from (select geom, %6$s from (select geom, %5$s from public.st_dump(i.geom) offset 0) as p offset 0) as p offset 0
+            ) as p cross join lateral (
+                select c from federator.grid_cells(%1$L, %2$s, geom, west, east, low, high) as c where all_sizes <= 1024
+                union all
+                select null where all_sizes > 1024 offset 0
+            ) as met where size > 1 and is_multiple
+            offset 0
+        ) as met group by cell$sql$, grid, detail, n, rows, box, span, size);
 end $$;
 
 -- How many items a search finds, when the first begins and the last ends, and how many are in each bucket of what is wanted:
@@ -148,7 +166,7 @@ declare
         case when jsonb_path_exists(wanted, '$[*].property') then ', content -> ''properties'' as properties' end,
         case when jsonb_path_exists(wanted, '$[*] ? (@.kind == "centre")') then ', federator.centre(geometry) as centre' end, found);
     counted text := concat_ws(' union all ', federator.counting(wanted, rows), (
-        select string_agg(federator.counting_footprints(one ->> 'grid', (one ->> 'detail')::int, n::int, 'select geometry ' || found), ' union all ')
+        select string_agg(federator.counting_footprints(one ->> 'grid', (one ->> 'detail')::int, n::int, 'select geometry as geom ' || found), ' union all ')
         from jsonb_array_elements(wanted) with ordinality as w (one, n) where one ->> 'kind' = 'footprint'));
 begin
     execute format('with counted as materialized (%s)
