@@ -30,8 +30,32 @@ from db.queries import sql
 
 _URI = "https://api.stacspec.org/v0.3.0/aggregation"
 CONFORMANCE = [_URI, f"{_URI}#filter", f"{_URI}#query"]
-#: Requests whose items the database counts at the same time for one process, and seconds that a further one waits for its turn.
-AT_ONCE, PATIENCE_S = 4, 10.0
+
+
+class Turns:
+    """Lets some go at the same time, others wait for theirs: counting takes seconds, and must not take all connections from searches."""
+
+    def __init__(self, at_once: int = 4, patience_s: float = 10) -> None:
+        self._places = asyncio.Semaphore(at_once)
+        self._patience_s = patience_s
+
+    @asynccontextmanager
+    async def one(self) -> AsyncIterator[None]:
+        """Hold a place.
+
+        Raises:
+            Problem: 503, none has become free.
+        """
+        try:
+            async with asyncio.timeout(self._patience_s):
+                await self._places.acquire()
+        except TimeoutError:
+            busy = "too many aggregations are being counted; try again"
+            raise Problem(503, "AGGREGATIONS_BUSY", busy, headers={"Retry-After": "5"}) from None
+        try:
+            yield
+        finally:
+            self._places.release()
 
 
 class AggregationClient(AsyncBaseAggregationClient):
@@ -39,7 +63,7 @@ class AggregationClient(AsyncBaseAggregationClient):
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._turns = asyncio.Semaphore(AT_ONCE)
+        self._turns = Turns()
 
     async def get_aggregations(  # type: ignore[override]
         self, request: Request, collection_id: str | None = None, **kwargs: Any
@@ -68,23 +92,9 @@ class AggregationClient(AsyncBaseAggregationClient):
             orjson.dumps(asked.wanted()).decode(),
             MOST_BUCKETS,
         )
-        async with self._turn(), request.app.state.get_connection(request) as conn:
+        async with self._turns.one(), request.app.state.get_connection(request) as conn:
             (row,) = await fetched(conn, *query)
         return dict(row)
-
-    @asynccontextmanager
-    async def _turn(self) -> AsyncIterator[None]:
-        """Some seconds of the database's time each: they must not take all connections from searches."""
-        try:
-            async with asyncio.timeout(PATIENCE_S):
-                await self._turns.acquire()
-        except TimeoutError:
-            busy = "too many aggregations are being counted; try again"
-            raise Problem(503, "AGGREGATIONS_BUSY", busy, headers={"Retry-After": "5"}) from None
-        try:
-            yield
-        finally:
-            self._turns.release()
 
 
 async def _in_collection(collection_id: Annotated[str, Path(description="Collection ID")]) -> None:

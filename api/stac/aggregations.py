@@ -66,8 +66,8 @@ class AggregationCollection(TypedDict):
 class Frequency:
     """An aggregation that counts items by bucket.
 
-    `data_type` is that of the keys, `property` the item's property that is looked at, `grid` the cells that its centre is in or its footprint
-    meets, `bounds` where one range ends and the next begins, `step` how wide buckets of numbers are.
+    `data_type` is that of the keys, `property` the item's property that is looked at, `grid` the cells that the item's centre is in or its
+    footprint meets, `bounds` where one range ends and the next begins, `step` how wide buckets of numbers are.
     """
 
     kind: Kind
