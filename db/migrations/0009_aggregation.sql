@@ -134,7 +134,10 @@ begin
         select %3$s, federator.grid_key(%1$L, %2$s, cell), false, count(*), null, null
         from (
             select *, %7$s as size, public.st_numgeometries(geom) > 1 as is_multiple
-            from (select geom, %6$s from (select geom, %5$s from (%4$s) as i offset 0) as i offset 0) as i offset 0
+            from (
+                select geom, %6$s from (select geom, %5$s from (%4$s) as i offset 0) as i
+                where xmin <= 180 and xmax >= -180 and ymin <= 90 and ymax >= -90 offset 0 -- on the Earth
+            ) as i offset 0
         ) as i cross join lateral (
             select west * federator.grid_rows(%1$L, %2$s) + low as cell where size = 1
             union all
