@@ -20,11 +20,11 @@ from starlette.responses import JSONResponse, Response
 
 from api.access import principals_of
 from api.problems import Problem
-from api.stac.aggregation_requests import AggregateGet, AggregatePost
 from api.stac.aggregations import MOST_BUCKETS, PARAMETERS, AggregationCollection, Asked, answered, offered
 from api.stac.client import Client, searched
 from api.stac.collections import find_collection
 from api.stac.links import Link, collection_href, root_of
+from api.stac.requests import AggregateGet, AggregatePost
 from api.stac.search import fetched
 from db.queries import sql
 

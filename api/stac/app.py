@@ -12,7 +12,6 @@ from urllib.parse import urlencode
 import orjson
 from asyncpg import Connection
 from fastapi import FastAPI
-from pydantic import field_validator
 from stac_fastapi.api.app import StacApi
 from stac_fastapi.api.models import (
     ItemCollectionUri,
@@ -27,7 +26,6 @@ from stac_fastapi.extensions import (
 )
 from stac_fastapi.pgstac.config import Settings
 from stac_fastapi.pgstac.models.extensions import Extensions
-from stac_fastapi.pgstac.types.search import PgstacSearch
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -43,19 +41,11 @@ from api.stac.client import Client
 from api.stac.collections import Queryables
 from api.stac.documents import Documents
 from api.stac.inline import make_models_inline
+from api.stac.requests import Search
 
 DESCRIPTION = "One STAC API over every Earth-observation catalogue that is harvested here."
 VERSION = "1.0.0"
 _WITH_SEARCH_IN_BODY = ("/search", "/aggregate")
-
-
-class Search(PgstacSearch):  # type: ignore[misc]
-    """The body of a search; takes one text where a list belongs, as some clients (and stac-api-validator) send it."""
-
-    @field_validator("collections", "ids", mode="before")
-    @classmethod
-    def _listed(cls, value: Any) -> Any:
-        return [value] if isinstance(value, str) else value
 
 
 class Guard:

@@ -1,13 +1,13 @@
-"""Parameters of an aggregation beside those of stac-fastapi's extension.
+"""What a search and an aggregation take beside stac-fastapi's own models.
 
 Annotations are not postponed here: FastAPI cannot look up the names in those of a class made by attrs.
 """
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import attr
 from fastapi import Query
-from pydantic import Field
+from pydantic import Field, field_validator
 from stac_fastapi.extensions.aggregation.request import AggregationExtensionGetRequest, AggregationExtensionPostRequest
 from stac_fastapi.pgstac.types.search import PgstacSearch
 
@@ -16,6 +16,15 @@ from api.stac.aggregations import Interval
 _INTERVAL = "Calendar interval of `datetime_frequency`, in UTC; weeks begin on Monday. Default: month."
 _GEOHASH = "Characters of a geohash, 1 to 12. Default: 1."
 _GEOTILE = "Zoom level of the tiles, 0 to 29. Default: 0."
+
+
+class Search(PgstacSearch):  # type: ignore[misc]
+    """The body of a search; takes one text where a list belongs, as some clients (and stac-api-validator) send it."""
+
+    @field_validator("collections", "ids", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
 
 
 @attr.s
@@ -43,7 +52,7 @@ class AggregateGet(AggregationExtensionGetRequest):
     )
 
 
-class AggregatePost(PgstacSearch, AggregationExtensionPostRequest):  # type: ignore[misc]
+class AggregatePost(Search, AggregationExtensionPostRequest):
     """The same in a body."""
 
     datetime_frequency_interval: Interval | None = Field(None, description=_INTERVAL)
