@@ -85,10 +85,10 @@ class Guard:
                 document = orjson.loads(body or b"{}")
             except orjson.JSONDecodeError:
                 raise refuse("INVALID_BODY", "the body is no JSON") from None
-            if isinstance(document, dict) and document.get("datetime") != (when := zoned(document.get("datetime"))):
-                body = orjson.dumps({**document, "datetime": when})
-                document["datetime"] = when
+            if isinstance(document, dict) and "datetime" in document:
+                document["datetime"] = zoned(document["datetime"])
             self._check(scope, document)
+            body = orjson.dumps(document)  # as it was checked: another parser would read integers that nobody can store
         return _replayed(body)
 
     def _check(self, scope: Scope, parameters: Any) -> None:

@@ -361,6 +361,15 @@ def test_no_body_is_a_500(stac: httpx.Client, body: dict[str, Any]) -> None:
     assert answer.status_code < 500, (body, answer.text[:300])
 
 
+@pytest.mark.parametrize("path", ["/aggregate", "/search"])
+def test_an_integer_beyond_64_bits_is_a_large_number(stac: httpx.Client, path: str) -> None:
+    body = {"query": {"gsd": {"lt": 10**30}}, "aggregations": ["total_count"], "limit": 1}
+    answer = stac.post(path, json=body)
+    assert answer.status_code == 200, answer.text
+    found = answer.json()
+    assert (found["aggregations"][0]["value"] if path == "/aggregate" else found["numberMatched"]) == NUMBER
+
+
 def test_of_too_many_buckets_the_fullest_are_told_of_intervals_the_newest(database: DatabaseSettings) -> None:
     names = ["datetime_frequency", "grid_code_frequency", "geometry_geohash_grid_frequency"]
     wanted = json.dumps(Asked.of({"aggregations": names}).wanted())

@@ -70,7 +70,7 @@ def test_bad_parameters_have_a_code(parameters: dict[str, Any], code: str) -> No
     st.lists(st.datetimes(datetime(1970, 1, 1), datetime(2100, 1, 1)), min_size=1, max_size=5),
     st.sampled_from(INTERVALS),
 )
-@settings(deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_intervals_without_items_are_there_too_where_they_are_not_too_many(when: list[datetime], interval: str) -> None:
     held = sorted({key_of(interval_of(one.replace(tzinfo=UTC), interval)) for one in when})
     asked = Asked.of({"aggregations": ["datetime_frequency"], "datetime_frequency_interval": interval})
