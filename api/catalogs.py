@@ -16,6 +16,7 @@ from starlette.responses import Response
 
 from api.parts import Parts
 from api.stac.collections import find_collection
+from api.stac.links import AGGREGATION_RELS
 from db.queries import sql
 from ingest.model import Source
 
@@ -155,7 +156,7 @@ def _scoped(root: str, source: Source, document: dict[str, Any]) -> dict[str, An
     """A collection seen from its source: self, parent and items lie below the catalog."""
     here = _catalog_href(root, source.id)
     own = f"{here}/collections/{quote(document['id'], safe='')}"
-    replaced = {"self", "parent", "items"}
+    replaced = {"self", "parent", "items"} | AGGREGATION_RELS  # which would count other sources' items too
     kept = [link for link in document["links"] if link.get("rel") not in replaced]
     links = [_link("self", own), _link("parent", here), _link("items", f"{own}/items", "application/geo+json")]
     return {**document, "links": [*kept, *links]}

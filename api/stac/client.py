@@ -24,7 +24,7 @@ from api.stac.collections import DEFAULT_LIMIT as COLLECTIONS_LIMIT
 from api.stac.collections import find_collection, find_collections
 from api.stac.features import FeatureWriter
 from api.stac.fields import Fields, fields_of
-from api.stac.links import page_links, root_of
+from api.stac.links import AGGREGATION_RELS, aggregation_links, page_links, root_of
 from api.stac.search import Found, Searcher
 from api.stac.tokens import TokenInvalid
 from db.queries import sql
@@ -42,6 +42,12 @@ _NOT_SEARCHED = {"token", "limit", "fields", "conf"}
 @attr.s
 class Client(CoreCrudClient):  # type: ignore[misc]
     """Answers item searches, collections' items and items."""
+
+    async def landing_page(self, **kwargs: Any) -> Any:
+        """`GET /`."""
+        page = await super().landing_page(**kwargs)
+        own = [link for link in page["links"] if link["rel"] not in AGGREGATION_RELS]
+        return {**page, "links": [*own, *aggregation_links(root_of(kwargs["request"]))]}
 
     async def all_collections(self, request: Request, **arguments: Any) -> Response:
         """`GET /collections`: collection search; the landing page asks too."""
@@ -66,12 +72,12 @@ class Client(CoreCrudClient):  # type: ignore[misc]
 
     async def get_search(self, request: Request, **arguments: Any) -> Response:
         """`GET /search`."""
-        return await self._answer(self._model(arguments), request, None)
+        return await self._answer(self.model_of(arguments), request, None)
 
     async def item_collection(self, collection_id: str, request: Request, **arguments: Any) -> Response:
         """`GET /collections/{collection_id}/items`."""
         await find_collection(request, collection_id)  # 404 when there is none
-        return await self._answer(self._model({**arguments, "collections": [collection_id]}), request, None)
+        return await self._answer(self.model_of({**arguments, "collections": [collection_id]}), request, None)
 
     async def get_item(self, item_id: str, collection_id: str, request: Request, **kwargs: Any) -> Response:
         """`GET /collections/{collection_id}/items/{item_id}`; one that left the catalogue is gone, with what follows it."""
@@ -85,7 +91,7 @@ class Client(CoreCrudClient):  # type: ignore[misc]
         """What the parts declare, and the filter extension under its present name."""
         return sorted({*super().conformance_classes(), FILTER_URI, SORT_URI, catalogs.CONFORMANCE})
 
-    def _model(self, arguments: Mapping[str, Any]) -> PgstacSearch:
+    def model_of(self, arguments: Mapping[str, Any]) -> PgstacSearch:
         """A GET's parameters as the model of a POST."""
         known = {name: arguments.get(name) for name in ("collections", "ids", "bbox", "limit", "token")}
         try:
@@ -105,9 +111,7 @@ class Client(CoreCrudClient):  # type: ignore[misc]
         return asked
 
     async def _answer(self, asked: PgstacSearch, request: Request, body: Mapping[str, Any] | None) -> Response:
-        search = split_at_antimeridian(
-            asked.model_dump(mode="json", exclude_none=True, by_alias=True, exclude=_NOT_SEARCHED)
-        )
+        search = searched(asked)
         limit = asked.limit if asked.limit is not None else DEFAULT_LIMIT
         searcher: Searcher = request.app.state.searcher
         try:
@@ -123,6 +127,12 @@ class Client(CoreCrudClient):  # type: ignore[misc]
         async with request.app.state.get_connection(request) as conn:
             row = await conn.fetchrow(sql("api.withdrawn_item"), collection_id, item_id)
         return NotFoundError("no such item") if row is None else _gone(request, collection_id, row)
+
+
+def searched(asked: PgstacSearch, *, ignored: frozenset[str] = frozenset()) -> dict[str, Any]:
+    """What is searched, as pgstac's functions take it; `ignored` are members of a request that say something else."""
+    fields = asked.model_dump(mode="json", exclude_none=True, by_alias=True, exclude=_NOT_SEARCHED | ignored)
+    return split_at_antimeridian(fields)
 
 
 def split_at_antimeridian(search: dict[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import parse_qsl, quote, urlencode, urljoin, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit, urlunsplit
 
 import orjson
 from stac_fastapi.extensions.filter.client import AsyncBaseFiltersClient
@@ -13,13 +13,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.access import principals_of
-from api.stac.links import Link, root_of
+from api.stac.links import AGGREGATION_RELS, Link, aggregation_links, collection_href, root_of
 from db.queries import sql
 from ingest.packing import OWN_RELS
 
 #: Collections of a page when nobody says how many: all of most catalogues, as many clients do not turn pages here.
 DEFAULT_LIMIT = 200
 _SCHEMA = "application/schema+json"
+_OWN_RELS = OWN_RELS | AGGREGATION_RELS
 
 
 async def find_collections(request: Request, search: Mapping[str, Any], limit: int, offset: int) -> dict[str, Any]:
@@ -58,7 +59,7 @@ def with_links(content: dict[str, Any], root: str) -> dict[str, Any]:
     """A stored collection with links of where it is; one without id (`fields`) stays as it is."""
     if "id" not in content:
         return content
-    here = f"{root}/collections/{quote(content['id'], safe='')}"
+    here = collection_href(root, content["id"])
     links: list[Link] = [
         {"rel": "self", "type": "application/json", "href": here},
         {"rel": "parent", "type": "application/json", "href": f"{root}/"},
@@ -71,8 +72,9 @@ def with_links(content: dict[str, Any], root: str) -> dict[str, Any]:
             "title": "Queryables",
             "href": f"{here}/queryables",
         },
+        *aggregation_links(here),
     ]
-    stored = [one for one in content.get("links") or () if one.get("rel") not in OWN_RELS]
+    stored = [one for one in content.get("links") or () if one.get("rel") not in _OWN_RELS]
     links += [{**one, "href": urljoin(f"{root}/", str(one.get("href", "")))} for one in stored]
     return {**content, "links": links}
 

@@ -18,8 +18,8 @@ from api.changes import Changes
 
 #: Paths below the STAC API, without the mount.
 _KEPT = re.compile(
-    r"/?|/(conformance|collections|queryables|sortables|collections-(queryables|sortables)|api)/?"
-    r"|/collections/[^/]+(/(queryables|sortables))?/?"
+    r"/?|/(conformance|collections|queryables|aggregations|sortables|collections-(queryables|sortables)|api)/?"
+    r"|/collections/[^/]+(/(queryables|aggregations|sortables))?/?"
 )
 MOST_BYTES = 32 * 2**20
 _MOST_QUERY = 2000

@@ -1,20 +1,37 @@
-"""Links of pages of items."""
+"""Links of pages of items, and to what both the root and its collections have."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 from starlette.requests import Request
 
 Link = dict[str, Any]
 _GEOJSON = "application/geo+json"
+#: Relations of `aggregation_links`.
+AGGREGATION_RELS = frozenset({"aggregate", "aggregations"})
 
 
 def root_of(request: Request) -> str:
     """The STAC API's URL without a slash at its end."""
     return str(request.base_url).removesuffix("/")
+
+
+def collection_href(root: str, collection_id: str) -> str:
+    """Where a collection is."""
+    return f"{root}/collections/{quote(collection_id, safe='')}"
+
+
+def aggregation_links(here: str) -> list[Link]:
+    """Links to the aggregations of what is at `here`, the root or a collection."""
+    json = "application/json"
+    return [
+        {"rel": "aggregate", "type": json, "title": "Aggregate", "href": f"{here}/aggregate", "method": "GET"},
+        {"rel": "aggregate", "type": json, "title": "Aggregate", "href": f"{here}/aggregate", "method": "POST"},
+        {"rel": "aggregations", "type": json, "title": "Aggregations", "href": f"{here}/aggregations"},
+    ]
 
 
 def page_links(

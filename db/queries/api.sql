@@ -143,3 +143,7 @@ select federator.collection($1, $2::text[]) as content;
 -- name: queryables
 -- Of one collection, or of all.
 select federator.queryables($1, $2::text[]) as schema;
+
+-- name: aggregate
+-- How many items a search finds, when the first begins and the last ends, and how many are in each bucket.
+select matched, first, last, buckets from federator.aggregate(pgstac.stac_search_to_where($1::text::jsonb), $2::text[], $3::text::jsonb, $4);
