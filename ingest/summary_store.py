@@ -13,7 +13,7 @@ from psycopg.types.json import Jsonb
 
 from db.pools import Connection, Pool
 from db.queries import sql
-from ingest.store_locks import lock_items
+from ingest.store import lock_items
 from ingest.summaries import merged, summarise
 
 log = logging.getLogger(__name__)

@@ -24,6 +24,7 @@ from api.stac.collections import DEFAULT_LIMIT as COLLECTIONS_LIMIT
 from api.stac.collections import find_collection, find_collections
 from api.stac.features import FeatureWriter
 from api.stac.fields import Fields, fields_of
+from api.stac.filters import planned
 from api.stac.links import page_links, root_of
 from api.stac.search import Found, Searcher
 from api.stac.tokens import TokenInvalid
@@ -54,7 +55,7 @@ class Client(CoreCrudClient):  # type: ignore[misc]
     async def _collections(self, request: Request, arguments: Mapping[str, Any]) -> dict[str, Any]:
         if arguments.get("query") and arguments.get("filter_expr"):
             raise InvalidQueryParameter("query or filter")
-        search = self._asked({name: arguments.get(name) for name in ("bbox",)}, arguments)
+        search = planned(self._asked({name: arguments.get(name) for name in ("bbox",)}, arguments))
         join_free_text_query(search)
         return await find_collections(
             request, search, arguments.get("limit") or COLLECTIONS_LIMIT, arguments.get("offset") or 0
@@ -100,14 +101,14 @@ class Client(CoreCrudClient):  # type: ignore[misc]
         asked: dict[str, Any] = self._clean_search_args(base_args={**known, "query": query}, **more)
         if text := arguments.get("filter_expr"):  # the guard has let it pass
             is_json = arguments.get("filter_lang") == "cql2-json"
-            asked["filter"] = orjson.loads(text) if is_json else cql2.parse_text(text).to_json()
+            expression = orjson.loads(text) if is_json else cql2.parse_text(text).to_json()
+            # TRUE and FALSE alone are filters too; the model knows objects only
+            asked["filter"] = {"op": "and", "args": [expression]} if isinstance(expression, bool) else expression
             asked["filter_lang"] = "cql2-json"
         return asked
 
     async def _answer(self, asked: PgstacSearch, request: Request, body: Mapping[str, Any] | None) -> Response:
-        search = split_at_antimeridian(
-            asked.model_dump(mode="json", exclude_none=True, by_alias=True, exclude=_NOT_SEARCHED)
-        )
+        search = searched(asked)
         limit = asked.limit if asked.limit is not None else DEFAULT_LIMIT
         searcher: Searcher = request.app.state.searcher
         try:
@@ -123,6 +124,12 @@ class Client(CoreCrudClient):  # type: ignore[misc]
         async with request.app.state.get_connection(request) as conn:
             row = await conn.fetchrow(sql("api.withdrawn_item"), collection_id, item_id)
         return NotFoundError("no such item") if row is None else _gone(request, collection_id, row)
+
+
+def searched(asked: PgstacSearch, *, ignored: frozenset[str] = frozenset()) -> dict[str, Any]:
+    """What is searched, as pgstac's functions take it; `ignored` are members of a request that say something else."""
+    fields = asked.model_dump(mode="json", exclude_none=True, by_alias=True, exclude=_NOT_SEARCHED | ignored)
+    return planned(split_at_antimeridian(fields))
 
 
 def split_at_antimeridian(search: dict[str, Any]) -> dict[str, Any]:

@@ -46,6 +46,8 @@ _ARRAYS = ("a_contains", "a_containedby", "a_equals", "a_overlaps")
 _TIMES = frozenset({"datetime", "start_datetime", "end_datetime", "created", "updated", "published"})
 #: Strings that pgstac takes for parts of a filter's structure.
 _STRUCTURE = frozenset({"op", "args", "filter", "property", "upper", "lower", "timestamp", "interval"})
+#: True of no item; the planner sees that at once.
+_NEVER: JSON = {"op": "federator_never", "args": [{"property": "id"}]}
 #: With a column that is a text among an operator's arguments pgstac gives the others as they are stored.
 _RAW: JSON = {"property": "id"}
 
@@ -83,6 +85,19 @@ def for_pgstac(expression: Any) -> Any:
     if op in _PREDICATES:
         return _PREDICATES[op](*args)
     raise refused(f"there is no function {op!r} here", "UNKNOWN_FUNCTION", function=op)
+
+
+def planned(search: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a search with its filter as pgstac takes it, and without one that is true of every item.
+
+    Raises:
+        Problem: as `for_pgstac`.
+    """
+    if search.get("filter") is None:
+        return dict(search)
+    rest = {name: value for name, value in search.items() if name != "filter"}
+    found = for_pgstac(search["filter"])
+    return rest if found is True else {**rest, "filter": _NEVER if found is False else found}
 
 
 def _made(op: str, *args: Any) -> JSON:

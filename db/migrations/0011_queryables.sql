@@ -177,6 +177,7 @@ $$;
 -- Operators beside pgstac's own, for filters as api/stac/filters.py writes them. The last argument of federator_json_* is the column id:
 -- beside a column that is a text pgstac gives properties as the JSON they are.
 insert into pgstac.cql2_ops (op, template) values
+    ('federator_never', '(false and %s is null)'),
     ('federator_concat', '(%s || %s)'),
     ('federator_number', 'federator.as_number(%s)'),
     ('federator_add', '(%s + %s)'),

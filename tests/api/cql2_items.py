@@ -48,6 +48,7 @@ def cql2_items() -> list[dict[str, Any]]:
 _POLYGON = "POLYGON((-60 -40, 40 -40, 40 50, -60 50, -60 -40))"
 _ITEM_RING = ", ".join(f"{x!r} {y!r}" for x, y in odd_item(7)["geometry"]["coordinates"][0])
 _CORNER = "{0[0]!r} {0[1]!r}".format(odd_item(7)["geometry"]["coordinates"][0][0])
+_MIXED = f"GEOMETRYCOLLECTION(POINT({_CORNER}), {_POLYGON})"
 _INSTANT = cql2_item(4)["properties"]["datetime"]
 _RANGED = next(item["properties"] for item in cql2_items() if item["properties"].get("end_datetime", "") > item["properties"]["datetime"])
 _DAY = _INSTANT[:10]
@@ -112,11 +113,11 @@ EXPRESSIONS: dict[str, list[Any]] = {
             for literal in (
                 "BBOX(-60, -40, 40, 50)", "BBOX(170, -80, -170, 80)", _POLYGON, f"POLYGON(({_ITEM_RING}))", f"POINT({_CORNER})", f"LINESTRING({_CORNER}, 170 80)",
                 f"MULTIPOINT(({_CORNER}), (0 0))", "LINESTRING(-170 -80, 170 80)",
-                f"GEOMETRYCOLLECTION(POINT({_CORNER}), POLYGON((-60 -40, 40 -40, 40 50, -60 50, -60 -40)))",
                 f"GEOMETRYCOLLECTION(POLYGON((-60 -40, 40 -40, 40 50, -60 50, -60 -40)), {_POLYGON.replace('40', '30')})",
             )
             for one in (f"geometry, {literal}", f"{literal}, geometry")
         ),
+        *(f"S_{name}({one})" for name in ("INTERSECTS", "DISJOINT") for one in (f"geometry, {_MIXED}", f"{_MIXED}, geometry")),
     ],
     "temporal-functions": [
         *(
@@ -169,4 +170,24 @@ EXPRESSIONS: dict[str, list[Any]] = {
         "eo:cloud_cover / gsd > 1", "x:number + 1 IS NULL", "2 ^ 3 ^ 1 = x:number - 1", "(x:number + x:second) / 2 > gsd", "x:number - 3 - 2 = 4", "x:number + 1 = gsd",
         "x:number div x:second = 1", "x:number % x:second = 0",
     ],
+}  # fmt: skip
+
+#: What is not evaluated: expression -> code of the refusal.
+REFUSED: dict[str, str] = {
+    **{f"S_{name}(geometry, {_MIXED})": "UNSUPPORTED_GEOMETRY" for name in ("EQUALS", "TOUCHES", "CROSSES", "WITHIN", "CONTAINS", "OVERLAPS")},
+    "S_INTERSECTS(footprint, POINT(0 0))": "UNSUPPORTED_GEOMETRY",
+    "S_DISTANCE(geometry, POINT(0 0))": "UNKNOWN_FUNCTION",
+    "S_INTERSECTS(geometry, geometry)": "INVALID_FILTER",
+    "T_NEAR(datetime, DATE('2025-01-01'))": "UNKNOWN_FUNCTION",
+    "A_NONE(instruments, ('msi'))": "UNKNOWN_FUNCTION",
+    "soundex(platform) = 'S535'": "UNKNOWN_FUNCTION",
+    "avg(gsd) > 5": "UNKNOWN_FUNCTION",
+    "CASEI(platform, 'x') = 'y'": "INVALID_FILTER",
+    "starts_with(platform, 'a')": "UNKNOWN_FUNCTION",
+    "federator_never(id)": "UNKNOWN_FUNCTION",
+    "federator_concat(platform, 'a') = 'b'": "UNKNOWN_FUNCTION",
+    "platform = POINT(0 0)": "INVALID_FILTER",
+    "datetime = INTERVAL('2025-01-01', '..')": "INVALID_FILTER",
+    "T_AFTER(datetime, 5)": "INVALID_FILTER",
+    "instruments = ('msi', 'olci')": "INVALID_FILTER",
 }  # fmt: skip

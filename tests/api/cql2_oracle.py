@@ -150,22 +150,28 @@ def _geometry(expression: Any, item: dict[str, Any]) -> Any:
 
 # Times
 
+def _same(one: datetime | None, other: datetime | None) -> bool:
+    if one is None or other is None:
+        raise TypeError("not known")
+    return one == other
+
+
 _TEMPORAL: dict[str, Callable[[Range, Range], bool]] = {
     "t_after": lambda a, b: a[0] > b[1],
     "t_before": lambda a, b: a[1] < b[0],
     "t_contains": lambda a, b: a[0] < b[0] and a[1] > b[1],
     "t_disjoint": lambda a, b: a[1] < b[0] or a[0] > b[1],
     "t_during": lambda a, b: a[0] > b[0] and a[1] < b[1],
-    "t_equals": lambda a, b: a == b,
-    "t_finishedby": lambda a, b: a[0] < b[0] and a[1] == b[1],
-    "t_finishes": lambda a, b: a[0] > b[0] and a[1] == b[1],
+    "t_equals": lambda a, b: _same(a[0], b[0]) and _same(a[1], b[1]),
+    "t_finishedby": lambda a, b: a[0] < b[0] and _same(a[1], b[1]),
+    "t_finishes": lambda a, b: a[0] > b[0] and _same(a[1], b[1]),
     "t_intersects": lambda a, b: a[0] <= b[1] and a[1] >= b[0],
-    "t_meets": lambda a, b: a[1] == b[0],
-    "t_metby": lambda a, b: a[0] == b[1],
+    "t_meets": lambda a, b: _same(a[1], b[0]),
+    "t_metby": lambda a, b: _same(a[0], b[1]),
     "t_overlappedby": lambda a, b: b[0] < a[0] < b[1] < a[1],
     "t_overlaps": lambda a, b: a[0] < b[0] < a[1] < b[1],
-    "t_startedby": lambda a, b: a[0] == b[0] and a[1] > b[1],
-    "t_starts": lambda a, b: a[0] == b[0] and a[1] < b[1],
+    "t_startedby": lambda a, b: _same(a[0], b[0]) and a[1] > b[1],
+    "t_starts": lambda a, b: _same(a[0], b[0]) and a[1] < b[1],
 }
 _NAMES = ("datetime", "start_datetime", "end_datetime", "created", "updated")
 

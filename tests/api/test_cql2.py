@@ -1,0 +1,86 @@
+"""Every operator of every conformance class of CQL2 that is declared, over HTTP, against plain Python (`cql2_oracle`)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cql2
+import httpx
+import pytest
+
+from api.settings import ApiSettings
+from db.pools import open_pool
+from db.settings import DatabaseSettings
+from ingest.collection_files import ensure_collections
+from tests.api.corpus import store
+from tests.api.cql2_items import EXPRESSIONS, NUMBER, REFUSED, cql2_items
+from tests.api.cql2_oracle import evaluate
+from tests.api.server import listening, running
+from tests.conftest import cloned
+
+
+async def fill(database: DatabaseSettings) -> None:
+    async with open_pool(database) as pool:
+        await ensure_collections(pool)
+        await store(pool, cql2_items())
+
+
+@pytest.fixture(scope="module")
+def service(
+    postgres: DatabaseSettings, template: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[httpx.Client]:
+    data_dir: Path = tmp_path_factory.mktemp("cql2")
+    listener, url = listening()
+    with cloned(postgres, template) as database:
+        asyncio.run(fill(database))
+        settings = ApiSettings(data_dir=data_dir, public_url=url)
+        with running(settings, database, listener), httpx.Client(base_url=f"{url}/stac", timeout=30) as client:
+            yield client
+
+
+def as_json(expression: Any) -> Any:
+    """An expression in CQL2 JSON."""
+    return cql2.parse_text(expression).to_json() if isinstance(expression, str) else expression
+
+
+def expected(expression: Any) -> list[tuple[str, str]]:
+    items = [item for item in cql2_items() if evaluate(as_json(expression), item) is True]
+    return sorted((item["collection"], item["id"]) for item in items)
+
+
+def found(answer: httpx.Response) -> list[tuple[str, str]]:
+    assert answer.status_code == 200, answer.text
+    return sorted((one["collection"], one["id"]) for one in answer.json()["features"])
+
+
+def asked(client: httpx.Client, expression: Any) -> httpx.Response:
+    """As text where it is one, else as JSON."""
+    if isinstance(expression, str):
+        return client.get("/search", params={"filter": expression, "filter-lang": "cql2-text", "limit": NUMBER})
+    return client.post("/search", json={"filter": expression, "filter-lang": "cql2-json", "limit": NUMBER})
+
+
+@pytest.mark.parametrize("name", sorted(EXPRESSIONS))
+def test_a_class_finds_what_the_standard_says(service: httpx.Client, name: str) -> None:
+    wrong = []
+    for expression in EXPRESSIONS[name]:
+        try:
+            if found(asked(service, expression)) != expected(expression):
+                wrong.append(expression)
+        except AssertionError as error:
+            wrong.append((expression, str(error)))
+    assert not wrong
+
+
+@pytest.mark.parametrize("expression", list(REFUSED))
+def test_what_is_not_evaluated_is_refused(service: httpx.Client, expression: str) -> None:
+    answer = asked(service, expression)
+    assert answer.status_code == 400, answer.text
+    assert (answer.json()["code"], answer.headers["content-type"]) == (
+        REFUSED[expression],
+        "application/problem+json",
+    )
