@@ -65,4 +65,11 @@ class IngestSettings(BaseSettings):
     )
     sequencer_interval_s: float = Field(0.5, gt=0, description="Seconds between two runs of the log's sequencer.")
 
+    summary_rest_s: float = Field(
+        6 * 3600.0,
+        ge=0,
+        le=1e9,
+        description="Seconds between two readings of all items of a collection that loses or changes some, for its queryables.",
+    )
+
     upload_max_bytes: int = Field(100 * 2**20, gt=0, description="Bytes of the largest file that a plain PUT may send.")

@@ -7,7 +7,7 @@ to days: bounds that hold and that a growing collection seldom moves.
     {"properties": {"platform": {"types": ["string"], "values": ["sentinel-2a"]},
                     "eo:cloud_cover": {"types": ["integer", "number"], "minimum": 0, "maximum": 99.8},
                     "instruments": {"types": ["array"], "items": {"types": ["string"], "values": ["msi"]}}},
-     "bbox": [west, south, east, north], "interval": ["2026-01-01T00:00:00Z", "2026-03-01T23:59:59Z"]}
+     "bbox": [west, south, east, north], "interval": ["2026-01-01T00:00:00Z", "2026-03-01T23:59:59.999999Z"]}
 
 `values` is missing when they are many. "date-time" is a type of its own here. What is missing or null counts for nothing.
 """
@@ -38,9 +38,7 @@ _FLOOR, _CEILING = (Context(prec=3, rounding=rounding) for rounding in (ROUND_FL
 _EMPTY: JSON = {"properties": {}}
 
 
-def summarise(
-    properties: Iterable[JSON], boxes: Iterable[Any], first: datetime | None, last: datetime | None
-) -> JSON:
+def summarise(properties: Iterable[JSON], boxes: Iterable[Any], first: datetime | None, last: datetime | None) -> JSON:
     """Return the summary of some items.
 
     Args:
@@ -56,13 +54,18 @@ def summarise(
     if box := _around([box for box in boxes if isinstance(box, list)]):
         found["bbox"] = box
     if first is not None and last is not None:
-        found["interval"] = [f"{first.astimezone(UTC):%Y-%m-%d}T00:00:00Z", f"{last.astimezone(UTC):%Y-%m-%d}T23:59:59Z"]
+        found["interval"] = [
+            f"{first.astimezone(UTC):%Y-%m-%d}T00:00:00Z",
+            f"{last.astimezone(UTC):%Y-%m-%d}T23:59:59.999999Z",
+        ]
     return found
 
 
 def summary_of(items: Sequence[JSON], first: datetime | None, last: datetime | None) -> JSON:
-    """The summary of whole items."""
-    return summarise((item["properties"] for item in items), (item.get("bbox") for item in items), first, last)
+    """The summary of whole items, whoever has made them."""
+    properties = (item.get("properties") for item in items)
+    objects = (one for one in properties if isinstance(one, dict))
+    return summarise(objects, (item.get("bbox") for item in items), first, last)
 
 
 def merged(one: JSON | None, other: JSON | None) -> JSON:

@@ -36,6 +36,7 @@ from ingest.repacking import pack_waiting
 from ingest.settings import IngestSettings
 from ingest.source_files import find_mapping, find_source, load_sources
 from ingest.subscription import followed
+from ingest.summary_making import rebuild_due
 from ingest.uploads import processing as uploads
 from lineage.errors import LineageError
 from lineage.keys import Signer, load_signer
@@ -52,6 +53,8 @@ FOLLOW_ALL = "follow_all"
 PROCESS_UPLOAD = "process_upload"
 #: Seconds between looks for items that others have stored.
 PACKING_S = 5.0
+#: Seconds between rounds of making summaries anew.
+SUMMARIES_S = 5.0
 #: The supervisor waits 20 s before it kills; a harvest's page and its report fit into this.
 GRACEFUL_S = 8.0
 _GONE = (
@@ -212,6 +215,7 @@ async def _work_while_connected(
                 group.create_task(_every(settings.sequencer_interval_s, lambda: _sequence(pool, signer))),
                 group.create_task(_every(settings.worker_stalled_s / 2, lambda: _take_up(app, parts))),
                 group.create_task(_every(PACKING_S, lambda: pack_waiting(pool))),
+                group.create_task(_every(SUMMARIES_S, lambda: rebuild_due(pool, settings.summary_rest_s))),
             ]
             await _serve_jobs(app, parts, stop)
             for loop in loops:

@@ -1,4 +1,4 @@
-"""Spatial predicates of CQL2 as pgstac takes them: the item's geometry first, then one GeoJSON geometry that PostGIS compares with any other."""
+"""Spatial predicates of CQL2 as pgstac takes them: the item's geometry first, then one GeoJSON geometry that PostGIS compares."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def spatial(op: str, args: list[Any]) -> Any:
     if len(args) != 2:
         raise _refused(f"{op!r} takes two arguments")
     first, second = map(_operand, args)
-    if first is None and second is None:
-        raise _refused(f"{op!r} compares an item's geometry with another one")
     if first is None:
+        if second is None:
+            raise _refused(f"{op!r} compares an item's geometry with another one")
         return _predicate(op, second)
     if second is None:
         return _predicate(_EXCHANGED[op], first)
@@ -70,7 +70,10 @@ def _box(numbers: Any) -> JSON:
         raise _refused("a bbox is west, south, east, north in degrees, south not above north")
     if west <= east:
         return {"type": "Polygon", "coordinates": [_ring(west, south, east, north)]}
-    return {"type": "MultiPolygon", "coordinates": [[_ring(west, south, 180, north)], [_ring(-180, south, east, north)]]}
+    return {
+        "type": "MultiPolygon",
+        "coordinates": [[_ring(west, south, 180, north)], [_ring(-180, south, east, north)]],
+    }
 
 
 def _ring(west: float, south: float, east: float, north: float) -> list[list[float]]:

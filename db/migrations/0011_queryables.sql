@@ -6,7 +6,8 @@
 -- it too.
 create table federator.collection_summary (
     collection_id text primary key references pgstac.collections (id) on delete cascade on update cascade,
-    summary jsonb not null,
+    -- Null: not known yet, its items are to be read first.
+    summary jsonb,
     rebuilding jsonb,
     reached_datetime timestamptz,
     reached_id text,
@@ -16,8 +17,8 @@ create table federator.collection_summary (
     rebuilt_at timestamptz default now()
 );
 comment on table federator.collection_summary is 'Types, values and ranges of the properties of a collection''s public items, where and when they are.';
-insert into federator.collection_summary (collection_id, summary, rebuilt_at)
-select distinct collection, '{"properties": {}}'::jsonb, null::timestamptz from pgstac.partition_stats;
+insert into federator.collection_summary (collection_id, rebuilt_at)
+select distinct collection, null::timestamptz from pgstac.partition_stats;
 
 -- The channel hears "summaries" of changes that leave collections and queryables of pgstac alone: kept documents are old, plans are not.
 create function federator.tell_summaries_changed() returns trigger language plpgsql security definer set search_path = pg_catalog as $$

@@ -294,7 +294,8 @@ select collection, id from federator.unpacked_item order by collection, id limit
 
 -- name: items_to_pack
 -- As they are stored, locked against changes; those with readers of their own are not packed.
-select i.collection, i.id, public.st_asgeojson(i.geometry, 20) as geometry, i.content::text as content
+select i.collection, i.id, public.st_asgeojson(i.geometry, 20) as geometry, i.content::text as content,
+    greatest(i.datetime, '0001-01-02Z') as first, least(i.end_datetime, '9999-12-30Z') as last
 from unnest($1::text[], $2::text[]) as waiting (collection, id)
 join pgstac.items as i on i.collection = waiting.collection and i.id = waiting.id
 where i.private is null

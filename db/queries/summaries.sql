@@ -1,6 +1,6 @@
 -- name: read
 -- What is known of a collection's items.
-select summary, rebuilding is not null as is_rebuilding from federator.collection_summary where collection_id = $1;
+select summary, rebuilding from federator.collection_summary where collection_id = $1;
 
 -- name: lock
 -- The same, held against other writers to the transaction's end.
@@ -13,6 +13,10 @@ insert into federator.collection_summary (collection_id, summary) values ($1, '{
 -- name: widen
 -- Both the summary and the one that is being made anew.
 update federator.collection_summary set summary = $2, rebuilding = $3 where collection_id = $1;
+
+-- name: begin_soon
+-- To be made anew as soon as may be, whatever has changed.
+update federator.collection_summary set rebuilt_at = null where $1::text[] is null or collection_id = any ($1);
 
 -- name: due
 -- Collections whose summary is being made anew, must be, or has lost items since it was so many seconds ago, in this order.
@@ -36,19 +40,20 @@ where collection_id = $1 and rebuilding is null;
 
 -- name: try_slice
 -- One worker at a time for each collection.
-select s.reached_datetime, s.reached_id from federator.collection_summary as s
+select s.reached_datetime::text as reached_datetime, s.reached_id from federator.collection_summary as s
 where s.collection_id = $1 and s.rebuilding is not null and pg_try_advisory_xact_lock(hashtext('federator.summary'), hashtext($1));
 
 -- name: slice
--- Public items behind the place that was reached, in the order of the index.
-select id, datetime, end_datetime, private is null as is_public, (content -> 'properties')::text as properties, (content -> 'bbox')::text as bbox
+-- Items behind the place that was reached, in the order of the index. Times as texts where they are places, else within what Python knows.
+select id, datetime::text as place, greatest(datetime, '0001-01-02Z') as first, least(end_datetime, '9999-12-30Z') as last,
+    private is null as is_public, (content -> 'properties')::text as properties, (content -> 'bbox')::text as bbox
 from pgstac.items
-where collection = $1 and datetime >= $2 and (datetime, id) > ($2, $3)
+where collection = $1 and datetime >= $2::text::timestamptz and (datetime, id) > ($2::text::timestamptz, $3)
 order by datetime, id limit $4;
 
 -- name: reach
 -- How far it has come.
-update federator.collection_summary set rebuilding = $2, reached_datetime = $3, reached_id = $4 where collection_id = $1;
+update federator.collection_summary set rebuilding = $2, reached_datetime = $3::text::timestamptz, reached_id = $4 where collection_id = $1;
 
 -- name: finish
 -- All items were seen.

@@ -50,7 +50,11 @@ _ITEM_RING = ", ".join(f"{x!r} {y!r}" for x, y in odd_item(7)["geometry"]["coord
 _CORNER = "{0[0]!r} {0[1]!r}".format(odd_item(7)["geometry"]["coordinates"][0][0])
 _MIXED = f"GEOMETRYCOLLECTION(POINT({_CORNER}), {_POLYGON})"
 _INSTANT = cql2_item(4)["properties"]["datetime"]
-_RANGED = next(item["properties"] for item in cql2_items() if item["properties"].get("end_datetime", "") > item["properties"]["datetime"])
+_RANGED = next(
+    item["properties"]
+    for item in cql2_items()
+    if item["properties"].get("end_datetime", "") > item["properties"]["datetime"]
+)
 _DAY = _INSTANT[:10]
 
 #: Conformance class of CQL2 -> expressions in CQL2 text, or JSON where the text cannot say it.
@@ -85,24 +89,28 @@ EXPRESSIONS: dict[str, list[Any]] = {
         f"datetime IN (TIMESTAMP('{_INSTANT}'))",
     ],
     "case-insensitive-comparison": [
-        "CASEI(x:word) = CASEI('ALPHA')", "CASEI(platform) = CASEI('SENTINEL-2C')", "CASEI(x:word) LIKE CASEI('aLP%')", "CASEI(x:word) = CASEI('ÉLAN')",
+        "CASEI(x:word) = CASEI('ALPHA')", "CASEI(platform) = CASEI('SENTINEL-2C')", "CASEI(x:word) LIKE CASEI('aLP%')",
+        "CASEI(x:word) = CASEI('ÉLAN')",
         "CASEI(x:word) IN (CASEI('ALPHA'), CASEI('élan'))", "CASEI(x:word) <> CASEI('Alpha')", "CASEI(id) = CASEI('ITEM-0003')",
         "CASEI(x:word) = CASEI(x:other)",
     ],
     "accent-insensitive-comparison": [
         "ACCENTI(x:word) = ACCENTI('élan')", "ACCENTI(x:word) = ACCENTI('elan')", "ACCENTI(platform) LIKE ACCENTI('é%')",
-        "ACCENTI(x:word) IN (ACCENTI('élan'))", "CASEI(ACCENTI(x:word)) = CASEI(ACCENTI('ÉLAN'))", "ACCENTI(CASEI(x:word)) LIKE ACCENTI(CASEI('É%'))",
+        "ACCENTI(x:word) IN (ACCENTI('élan'))", "CASEI(ACCENTI(x:word)) = CASEI(ACCENTI('ÉLAN'))",
+        "ACCENTI(CASEI(x:word)) LIKE ACCENTI(CASEI('É%'))",
         "ACCENTI(x:word) = ACCENTI(x:other)",
     ],
     "basic-spatial-functions": [
-        "S_INTERSECTS(geometry, BBOX(-60, -40, 40, 50))", "S_INTERSECTS(geometry, BBOX(170, -80, -170, 80))", f"S_INTERSECTS(geometry, POINT({_CORNER}))",
+        "S_INTERSECTS(geometry, BBOX(-60, -40, 40, 50))", "S_INTERSECTS(geometry, BBOX(170, -80, -170, 80))",
+        f"S_INTERSECTS(geometry, POINT({_CORNER}))",
         "S_INTERSECTS(geometry, POINT(0 0))", "NOT S_INTERSECTS(geometry, BBOX(-60, -40, 40, 50))",
         "S_INTERSECTS(geometry, BBOX(-60, -40, 0, 40, 50, 100))", "S_INTERSECTS(BBOX(-60, -40, 40, 50), geometry)",
     ],
     "basic-spatial-functions-plus": [
         f"S_INTERSECTS(geometry, {_POLYGON})", f"S_INTERSECTS(geometry, MULTIPOLYGON((({_ITEM_RING}))))",
         "S_INTERSECTS(geometry, LINESTRING(-170 -80, 170 80))", "S_INTERSECTS(geometry, MULTILINESTRING((-170 -80, 170 80), (0 0, 1 1)))",
-        f"S_INTERSECTS(geometry, MULTIPOINT(({_CORNER}), (0 0)))", "S_INTERSECTS(geometry, POLYGON((-60 -40, 40 -40, 40 50, -60 50, -60 -40),"
+        f"S_INTERSECTS(geometry, MULTIPOINT(({_CORNER}), (0 0)))",
+        "S_INTERSECTS(geometry, POLYGON((-60 -40, 40 -40, 40 50, -60 50, -60 -40),"
         " (-50 -30, 30 -30, 30 40, -50 40, -50 -30)))",
         f"S_INTERSECTS(geometry, GEOMETRYCOLLECTION(POINT({_CORNER}), LINESTRING(-170 -80, 170 80)))",
     ],
@@ -111,7 +119,8 @@ EXPRESSIONS: dict[str, list[Any]] = {
             f"S_{name}({one})"
             for name in ("INTERSECTS", "DISJOINT", "EQUALS", "TOUCHES", "CROSSES", "WITHIN", "CONTAINS", "OVERLAPS")
             for literal in (
-                "BBOX(-60, -40, 40, 50)", "BBOX(170, -80, -170, 80)", _POLYGON, f"POLYGON(({_ITEM_RING}))", f"POINT({_CORNER})", f"LINESTRING({_CORNER}, 170 80)",
+                "BBOX(-60, -40, 40, 50)", "BBOX(170, -80, -170, 80)", _POLYGON, f"POLYGON(({_ITEM_RING}))", f"POINT({_CORNER})",
+                f"LINESTRING({_CORNER}, 170 80)",
                 f"MULTIPOINT(({_CORNER}), (0 0))", "LINESTRING(-170 -80, 170 80)",
                 f"GEOMETRYCOLLECTION(POLYGON((-60 -40, 40 -40, 40 50, -60 50, -60 -40)), {_POLYGON.replace('40', '30')})",
             )
@@ -123,11 +132,13 @@ EXPRESSIONS: dict[str, list[Any]] = {
         *(
             f"T_{name}({one})"
             for name in (
-                "AFTER", "BEFORE", "CONTAINS", "DISJOINT", "DURING", "EQUALS", "FINISHEDBY", "FINISHES", "INTERSECTS", "MEETS", "METBY", "OVERLAPPEDBY",
+                "AFTER", "BEFORE", "CONTAINS", "DISJOINT", "DURING", "EQUALS", "FINISHEDBY", "FINISHES", "INTERSECTS", "MEETS",
+                "METBY", "OVERLAPPEDBY",
                 "OVERLAPS", "STARTEDBY", "STARTS",
             )
             for one in (
-                f"datetime, TIMESTAMP('{_INSTANT}')", f"datetime, DATE('{_DAY}')", f"TIMESTAMP('{_INSTANT}'), datetime", f"x:instant, TIMESTAMP('{_INSTANT}')",
+                f"datetime, TIMESTAMP('{_INSTANT}')", f"datetime, DATE('{_DAY}')", f"TIMESTAMP('{_INSTANT}'), datetime",
+                f"x:instant, TIMESTAMP('{_INSTANT}')",
                 "datetime, INTERVAL('2025-03-01', '2025-08-01T00:00:00Z')", "created, INTERVAL('..', '2025-08-01')",
                 "INTERVAL(start_datetime, end_datetime), INTERVAL('2025-03-01T00:00:00Z', '2025-08-01T00:00:00Z')",
                 f"INTERVAL(start_datetime, end_datetime), INTERVAL('{_RANGED['datetime']}', '{_RANGED['end_datetime']}')",
@@ -159,22 +170,29 @@ EXPRESSIONS: dict[str, list[Any]] = {
         *(f"gsd {op} x:number" for op in ("=", "<>", "<", ">", "<=", ">=")),
         *(f"created {op} updated" for op in ("=", "<>", "<", ">", "<=", ">=")),
         *(f"datetime {op} x:instant" for op in ("=", "<>", "<", ">", "<=", ">=")),
-        "id = x:id", "x:id <> id", "x:number BETWEEN x:second AND 10", "10 BETWEEN x:number AND x:second", "x:number IN (x:second, 9)", "x:flag = x:flag",
-        "10.5 < eo:cloud_cover", "'sentinel-2a' = platform", f"TIMESTAMP('{_INSTANT}') < datetime", "1 = 1", "1 > 2", "x:word LIKE x:other",
+        "id = x:id", "x:id <> id", "x:number BETWEEN x:second AND 10", "10 BETWEEN x:number AND x:second", "x:number IN (x:second, 9)",
+        "x:flag = x:flag",
+        "10.5 < eo:cloud_cover", "'sentinel-2a' = platform", f"TIMESTAMP('{_INSTANT}') < datetime", "1 = 1", "1 > 2",
+        "x:word LIKE x:other",
         "x:none = x:word", "sat:absolute_orbit = x:number",
     ],
     "arithmetic": [
-        "x:number + 1 > 10", "x:number - x:second = 0", "x:number * 2 + 1 = 19", "(x:number + 1) * 2 = 20", "10 - (x:number - 1) = 2", "x:number / 2 = 4.5",
-        "sat:absolute_orbit / 4 = 2.5", "sat:absolute_orbit % 4 = 2", "x:number ^ 2 = 81", "sat:absolute_orbit div 4 = 2", "-x:number = 3", "2 * x:number > x:second",
-        "x:second < 2 * x:number", "x:number / x:second > 1", "x:number + x:second BETWEEN 10 AND 20", "x:number + 1 IN (10, 101)", "eo:cloud_cover + gsd > 40",
-        "eo:cloud_cover / gsd > 1", "x:number + 1 IS NULL", "2 ^ 3 ^ 1 = x:number - 1", "(x:number + x:second) / 2 > gsd", "x:number - 3 - 2 = 4", "x:number + 1 = gsd",
+        "x:number + 1 > 10", "x:number - x:second = 0", "x:number * 2 + 1 = 19", "(x:number + 1) * 2 = 20", "10 - (x:number - 1) = 2",
+        "x:number / 2 = 4.5",
+        "sat:absolute_orbit / 4 = 2.5", "sat:absolute_orbit % 4 = 2", "x:number ^ 2 = 81", "sat:absolute_orbit div 4 = 2",
+        "-x:number = 3", "2 * x:number > x:second",
+        "x:second < 2 * x:number", "x:number / x:second > 1", "x:number + x:second BETWEEN 10 AND 20", "x:number + 1 IN (10, 101)",
+        "eo:cloud_cover + gsd > 40",
+        "eo:cloud_cover / gsd > 1", "x:number + 1 IS NULL", "2 ^ 3 ^ 1 = x:number - 1", "(x:number + x:second) / 2 > gsd",
+        "x:number - 3 - 2 = 4", "x:number + 1 = gsd",
         "x:number div x:second = 1", "x:number % x:second = 0",
     ],
 }  # fmt: skip
 
 #: What is not evaluated: expression -> code of the refusal.
 REFUSED: dict[str, str] = {
-    **{f"S_{name}(geometry, {_MIXED})": "UNSUPPORTED_GEOMETRY" for name in ("EQUALS", "TOUCHES", "CROSSES", "WITHIN", "CONTAINS", "OVERLAPS")},
+    **{f"S_{name}(geometry, {_MIXED})": "UNSUPPORTED_GEOMETRY" for name in ("EQUALS", "TOUCHES", "CROSSES", "WITHIN", "CONTAINS",
+    "OVERLAPS")},
     "S_INTERSECTS(footprint, POINT(0 0))": "UNSUPPORTED_GEOMETRY",
     "S_DISTANCE(geometry, POINT(0 0))": "UNKNOWN_FUNCTION",
     "S_INTERSECTS(geometry, geometry)": "INVALID_FILTER",

@@ -150,6 +150,7 @@ def _geometry(expression: Any, item: dict[str, Any]) -> Any:
 
 # Times
 
+
 def _same(one: datetime | None, other: datetime | None) -> bool:
     if one is None or other is None:
         raise TypeError("not known")
