@@ -25,6 +25,11 @@ from stac_fastapi.extensions import (
     ItemCollectionFilterExtension,
     SearchFilterExtension,
 )
+from stac_fastapi.extensions.sort import (
+    CollectionSearchSortExtension,
+    ItemCollectionSortExtension,
+    SearchSortExtension,
+)
 from stac_fastapi.pgstac.config import Settings
 from stac_fastapi.pgstac.models.extensions import Extensions
 from stac_fastapi.pgstac.types.search import PgstacSearch
@@ -38,9 +43,10 @@ from api.problems import Problem, add_handlers, answer
 from api.public_url import Mounted
 from api.settings import ApiSettings
 from api.stac.client import Client
-from api.stac.collections import Queryables
 from api.stac.documents import Documents
 from api.stac.inline import make_models_inline
+from api.stac.queries import QueryExtension
+from api.stac.queryables import Queryables, Sortables, collection_schemas
 
 DESCRIPTION = "One STAC API over every Earth-observation catalogue that is harvested here."
 VERSION = "1.0.0"
@@ -152,9 +158,19 @@ def create_stac_app(settings: ApiSettings) -> FastAPI:
     )  # fmt: skip
     extensions = Extensions(
         settings=stac_settings,
-        search_map={"filter": SearchFilterExtension(client=Queryables())},
-        item_collection_map={"filter": ItemCollectionFilterExtension(client=Queryables())},
-        collection_search_map={"filter": CollectionSearchFilterExtension(client=Queryables())},
+        search_map={
+            "filter": SearchFilterExtension(client=Queryables()),
+            "sort": SearchSortExtension(client=Sortables()),
+            "query": QueryExtension(),
+        },
+        item_collection_map={
+            "filter": ItemCollectionFilterExtension(client=Queryables()),
+            "sort": ItemCollectionSortExtension(client=Sortables()),
+        },
+        collection_search_map={
+            "filter": CollectionSearchFilterExtension(client=Queryables()),
+            "sort": CollectionSearchSortExtension(client=Sortables()),
+        },
     )
     post_model = create_post_request_model(extensions.search, base_model=Search)
     items_model = create_request_model(
@@ -187,7 +203,8 @@ def create_stac_app(settings: ApiSettings) -> FastAPI:
         add_metrics=False,
     )
     app: FastAPI = api.app
-    app.include_router(create_router(api.client))
+    app.include_router(create_router(api.client, search_get=api.search_get_request_model, items_get=items_model))
+    app.include_router(collection_schemas())
     make_models_inline(app)
     app.state.get_connection = _connection
     add_handlers(app)

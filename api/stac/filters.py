@@ -14,6 +14,7 @@ import orjson
 
 from api.problems import Problem
 from api.stac.geometries import spatial
+from api.stac.queries import as_filter
 
 JSON = dict[str, Any]
 
@@ -87,16 +88,15 @@ def for_pgstac(expression: Any) -> Any:
     raise refused(f"there is no function {op!r} here", "UNKNOWN_FUNCTION", function=op)
 
 
-def planned(search: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a search with its filter as pgstac takes it, and without one that is true of every item.
+def planned(search: Mapping[str, Any]) -> JSON:
+    """Return a search whose filter, and query, are a filter as pgstac takes it, and without one that is true of every item.
 
     Raises:
-        Problem: as `for_pgstac`.
+        Problem: as `for_pgstac`, and 400 `INVALID_QUERY`.
     """
-    if search.get("filter") is None:
-        return dict(search)
-    rest = {name: value for name, value in search.items() if name != "filter"}
-    found = for_pgstac(search["filter"])
+    rest = {name: value for name, value in search.items() if name not in ("filter", "query")}
+    asked = [search.get("filter"), as_filter(search.get("query") or {})]
+    found = _joined("and", [for_pgstac(one) for one in asked if one is not None])
     return rest if found is True else {**rest, "filter": _NEVER if found is False else found}
 
 

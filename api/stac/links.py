@@ -10,11 +10,25 @@ from starlette.requests import Request
 
 Link = dict[str, Any]
 _GEOJSON = "application/geo+json"
+_SCHEMA = "application/schema+json"
+#: Relations of OGC API - Features, parts 3 and 5.
+QUERYABLES = "http://www.opengis.net/def/rel/ogc/1.0/queryables"
+SORTABLES = "http://www.opengis.net/def/rel/ogc/1.0/sortables"
 
 
 def root_of(request: Request) -> str:
     """The STAC API's URL without a slash at its end."""
     return str(request.base_url).removesuffix("/")
+
+
+def queryables_link(href: str) -> Link:
+    """Where it says what can be filtered by."""
+    return {"rel": QUERYABLES, "type": _SCHEMA, "title": "Queryables", "href": href}
+
+
+def sortables_link(href: str) -> Link:
+    """Where it says what can be sorted by."""
+    return {"rel": SORTABLES, "type": _SCHEMA, "title": "Sortables", "href": href}
 
 
 def page_links(

@@ -117,23 +117,35 @@ create or replace function federator.collection(which text, principals text[]) r
     where c.id = which and c.content ->> 'type' = 'Collection' and which <> all (federator.hidden_collections(principals))
 $$;
 
+-- Queryables of pgstac that stand for all collections in as many rows as it takes to index some of them (ingest/collection_queryables.py).
+create table federator.shared_queryable (
+    name text primary key,
+    definition jsonb,
+    property_wrapper text,
+    property_path text[]
+);
+
 -- What is known of the properties of these collections, or (null) of all that the caller may see: how pgstac reads them
 -- ([{name, definition, everywhere}]), what items have ([summary]), and whether further names may be used. No row: there is no such collection.
 drop function federator.queryables(text, text[]);
 create function federator.property_facts(which text[], principals text[])
-returns table (registered jsonb, summaries jsonb, is_open boolean) language plpgsql stable as $$
+returns table (collections text[], registered jsonb, summaries jsonb, is_open boolean) language plpgsql stable as $$
 declare
     seen text[] := array(
         select id from pgstac.collections
-        where (which is null or id = any (which)) and content ->> 'type' = 'Collection' and id <> all (federator.hidden_collections(principals)));
+        where (which is null or id = any (which)) and content ->> 'type' = 'Collection' and id <> all (federator.hidden_collections(principals))
+        order by id);
 begin
     if which is not null and cardinality(seen) = 0 then
         return;
     end if;
-    return query select
-        (select coalesce(jsonb_agg(jsonb_build_object('name', q.name, 'definition', coalesce(q.definition, '{}'), 'everywhere', q.collection_ids is null)
-            order by q.collection_ids is null, q.id), '[]')
-            from pgstac.queryables as q where q.collection_ids is null or q.collection_ids && seen),
+    return query select seen,
+        (select coalesce(jsonb_agg(jsonb_build_object('name', q.name, 'definition', coalesce(q.definition, '{}'), 'everywhere', q.everywhere)
+            order by q.everywhere, q.id), '[]')
+            from (
+                select r.*, r.collection_ids is null or exists (select from federator.shared_queryable as s where s.name = r.name) as everywhere
+                from pgstac.queryables as r where r.collection_ids is null or r.collection_ids && seen
+            ) as q),
         (select coalesce(jsonb_agg(s.summary order by s.collection_id), '[]') from federator.collection_summary as s where s.collection_id = any (seen)),
         pgstac.additional_properties();
 end $$;
