@@ -45,6 +45,7 @@ from ingest.errors import IngestError, RecordRejected, UpstreamUnavailable
 from ingest.harvest import Order, Progress, Tools, harvest, patience_of
 from ingest.http import open_client
 from ingest.model import CollectionMapping, Query, Source
+from ingest.operator_files import adopt_files
 from ingest.progress import shown, summary
 from ingest.settings import IngestSettings
 from ingest.source_files import load_sources
@@ -194,6 +195,7 @@ async def _harvest_all(
     results: list[dict[str, Any]] = []
     is_good = True
     async with open_pool(database) as pool:
+        await adopt_files(pool, settings.collections_dir)
         await ensure_collections(pool)
         try:
             for order in orders:

@@ -17,6 +17,9 @@ class IngestSettings(BaseSettings):
 
     data_dir: Path = Field(Path(".data"), description="Folder for uploads, COGs, keys and the private database.")
     sources_dir: Path | None = Field(None, description="Folder with the operator's own source files (*.toml).")
+    collections_dir: Path | None = Field(
+        None, description="Folder with the operator's own collection files (*.json): changes, further ones, indexes."
+    )
     public_url: str = Field(
         "http://127.0.0.1:8080", description="URL under which users reach this service; no slash at the end."
     )

@@ -23,6 +23,6 @@ class Within:
         parts: list[Any] = [{"op": "a_contains", "args": [{"property": "federation:backends"}, [self.source_id]]}]
         if search.get("filter") is not None:
             parts.append(search["filter"])
-        if not collections:  # an empty list would be all of them
+        if not collections:
             return {**search, "filter": False}
         return {**search, "collections": collections, "filter": {"op": "and", "args": parts}}

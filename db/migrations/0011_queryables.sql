@@ -117,7 +117,7 @@ create or replace function federator.collection(which text, principals text[]) r
     where c.id = which and c.content ->> 'type' = 'Collection' and which <> all (federator.hidden_collections(principals))
 $$;
 
--- Queryables of pgstac that stand for all collections in as many rows as it takes to index some of them (ingest/collection_queryables.py).
+-- Queryables of pgstac that stand for all collections in as many rows as it takes to index some of them (federator.arrange_queryables).
 create table federator.shared_queryable (
     name text primary key,
     definition jsonb,
@@ -278,14 +278,120 @@ create trigger tell_backend_changed after insert or update of status on federato
 create trigger tell_backend_changed after update of open_until on federator.upstream
     for each row when ((old.open_until is null) <> (new.open_until is null)) execute function federator.tell_backend_changed();
 
--- Indexes of properties that collections' files ask for. `tail` is the index's definition behind the table's name, as PostgreSQL tells it.
-create table federator.property_index (
-    collection_id text not null,
-    name text not null,
-    is_wanted boolean not null default true,
-    tail text,
-    -- The queryable that stood for all collections before, to be put back.
-    before jsonb,
-    primary key (collection_id, name)
+-- The operator's collection files (ingest/operator_files.py): what they change in our documents, or whole documents.
+create table federator.collection_file (
+    collection_id text primary key,
+    patch jsonb not null
 );
-comment on table federator.property_index is 'Properties of collections that are indexed because a collection''s file says so (ingest/indexes.py).';
+comment on table federator.collection_file is 'Merge patches (RFC 7396) of collections, with the members "queryables" and "index" that are for us.';
+
+-- What those files ask of pgstac's queryables.
+create function federator.wanted_queryables() returns table (collection_id text, name text, definition jsonb, is_indexed boolean)
+language sql stable as $$
+    select f.collection_id, n.name, f.patch -> 'queryables' -> n.name, coalesce(f.patch -> 'index' ? n.name, false)
+    from federator.collection_file as f
+    join pgstac.collections as c on c.id = f.collection_id
+    cross join lateral (
+        select pgstac.strip_properties_prefix(jsonb_object_keys(coalesce(f.patch -> 'queryables', '{}')))
+        union
+        select pgstac.strip_properties_prefix(jsonb_array_elements_text(coalesce(f.patch -> 'index', '[]')))
+    ) as n (name)
+    where pgstac.queryable_column(n.name) is null
+$$;
+
+-- How the queryables of a name stand that files have asked for: {"wanted": [...], "rest": [other collections]}.
+create table federator.arranged_queryable (
+    name text primary key,
+    state jsonb not null
+);
+
+-- As pgstac reads a property by its definition, but integers as numbers ("< 9.5").
+create function federator.wrapper_of(definition jsonb) returns text language sql immutable parallel safe as $$
+    select case when definition -> 'type' ? 'integer' then 'to_float' else pgstac.queryable_wrapper(null, definition) end
+$$;
+
+-- The definition of a property that nobody has defined, by what items have.
+create function federator.found_definition(in_collection text, property text) returns jsonb language sql stable as $$
+    select case
+        when types ? 'array' then '{"type": "array"}'::jsonb
+        when types ?| '{integer,number}' then '{"type": "number"}'
+        when types = '["date-time"]' then '{"type": "string", "format": "date-time"}'
+        else '{"type": "string"}' end
+    from (
+        select (select s.summary #> array['properties', property, 'types'] from federator.collection_summary as s where s.collection_id = in_collection) as types
+    ) as t
+$$;
+
+-- Brings pgstac's queryables, and with them its indexes, to what the operator's files ask. Indexes are built and dropped by pgstac's queue.
+-- A queryable of all collections of which some are to be indexed becomes one row for each of these and one for the others.
+create function federator.arrange_queryables() returns setof text language plpgsql as $$
+declare
+    n record;
+    w record;
+    shared federator.shared_queryable;
+    stale record;
+    paired text[];
+begin
+    perform set_config('pgstac.use_queue', 'true', true);
+    for n in
+        with wanted as materialized (select * from federator.wanted_queryables()), names as (
+            select name from wanted union select name from federator.arranged_queryable
+        )
+        select names.name, jsonb_build_object('wanted', coalesce(own.wanted, '[]'), 'rest', case
+            when exists (select from federator.shared_queryable as s where s.name = names.name)
+                or exists (select from pgstac.queryables as q where q.name = names.name and q.collection_ids is null)
+            then (select jsonb_agg(c.id order by c.id) from pgstac.collections as c where c.id <> all (coalesce(own.ids, '{}'))) end) as state
+        from names left join lateral (
+            select jsonb_agg(to_jsonb(x) order by x.collection_id) as wanted, array_agg(x.collection_id) as ids from wanted as x where x.name = names.name
+        ) as own on true
+    loop
+        continue when exists (select from federator.arranged_queryable as a where a.name = n.name and a.state = n.state);
+        insert into federator.shared_queryable (name, definition, property_wrapper, property_path)
+        select q.name, q.definition, q.property_wrapper, q.property_path
+        from pgstac.queryables as q where q.name = n.name and q.collection_ids is null
+        on conflict do nothing;
+        select s.* into shared from federator.shared_queryable as s where s.name = n.name;
+        -- Indexes that are this name's now.
+        paired := array(
+            select i.indexname from pgstac.queryables as q
+            cross join lateral unnest(q.collection_ids) as c (id)
+            join pgstac.collections as k on k.id = c.id
+            cross join lateral pgstac.queryable_indexes(format('_items_%s', k.key)) as i
+            where q.name = n.name and q.property_index_type is not null and to_regclass(format('pgstac._items_%s', k.key)) is not null
+                and i.queryable_id = q.id and i.indexname is not null);
+        delete from pgstac.queryables as q
+        where q.name = n.name and q.collection_ids <@ array(
+            select jsonb_array_elements(a.state -> 'wanted') ->> 'collection_id' from federator.arranged_queryable as a where a.name = n.name);
+        if n.state -> 'wanted' = '[]' and shared.name is not null then
+            perform pgstac.upsert_queryable(n.name, shared.definition, shared.property_wrapper, null, null, shared.property_path);
+            delete from federator.shared_queryable as s where s.name = n.name;
+        else
+            for w in select * from jsonb_to_recordset(n.state -> 'wanted') as x (collection_id text, definition jsonb, is_indexed boolean) loop
+                w.definition := coalesce(w.definition, shared.definition, federator.found_definition(w.collection_id, n.name));
+                perform pgstac.upsert_queryable(
+                    n.name, w.definition, coalesce(shared.property_wrapper, federator.wrapper_of(w.definition)),
+                    case when w.is_indexed then pgstac.default_index_type(w.definition) end, array[w.collection_id], shared.property_path);
+            end loop;
+            if jsonb_typeof(n.state -> 'rest') = 'array' then
+                perform pgstac.upsert_queryable(
+                    n.name, shared.definition, shared.property_wrapper, null,
+                    array(select jsonb_array_elements_text(n.state -> 'rest')), shared.property_path);
+            end if;
+        end if;
+        for stale in
+            select distinct i.partition, i.indexname from pgstac.collections as k
+            cross join lateral pgstac.queryable_indexes(format('_items_%s', k.key), true) as i
+            where cardinality(paired) > 0 and to_regclass(format('pgstac._items_%s', k.key)) is not null
+                and i.queryable_id is null and i.indexname = any (paired)
+        loop
+            perform pgstac.run_or_queue(format('select pgstac.maintain_index(%L, %L, null, true, false)', stale.partition, stale.indexname));
+        end loop;
+        if n.state -> 'wanted' = '[]' then
+            delete from federator.arranged_queryable as a where a.name = n.name;
+        else
+            insert into federator.arranged_queryable as a (name, state) values (n.name, n.state)
+            on conflict (name) do update set state = excluded.state;
+        end if;
+        return next n.name;
+    end loop;
+end $$;
