@@ -70,7 +70,7 @@ def sortables(facts: Facts, url: str, *, of_one: bool) -> JSON:
     properties = {
         name: {key: value for key, value in schema.items() if key not in _CONSTRAINTS}
         for name, schema in _properties(facts, of_one=of_one).items()
-        if schema.get("type") in _SORTED_TYPES
+        if _types(schema) and _types(schema) <= _SORTED_TYPES
     }
     return _document("Sortables", url, properties, facts.is_open)
 
@@ -125,6 +125,11 @@ def _properties(facts: Facts, *, of_one: bool) -> dict[str, JSON]:
             if name in found:
                 found[name] |= {"formatMinimum": first, "formatMaximum": last}
     return found
+
+
+def _types(schema: JSON) -> set[str]:
+    types = schema.get("type", [])
+    return {types} if isinstance(types, str) else set(types)
 
 
 def _told(definition: JSON, without: frozenset[str]) -> JSON:
