@@ -45,6 +45,7 @@ from api.settings import ApiSettings
 from api.stac.client import Client
 from api.stac.documents import Documents
 from api.stac.inline import make_models_inline
+from api.stac.openapi import describe_in_3_0
 from api.stac.queries import QueryExtension
 from api.stac.queryables import Queryables, Sortables, collection_schemas
 
@@ -206,6 +207,7 @@ def create_stac_app(settings: ApiSettings) -> FastAPI:
     app.include_router(create_router(api.client, search_get=api.search_get_request_model, items_get=items_model))
     app.include_router(collection_schemas())
     make_models_inline(app)
+    describe_in_3_0(app)
     app.state.get_connection = _connection
     add_handlers(app)
     app.add_middleware(Guard, settings=settings)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import quote, unquote_plus
+from urllib.parse import quote
 
 import attr
 import cql2
@@ -125,9 +125,9 @@ class Client(CoreCrudClient):  # type: ignore[misc]
 
     def _asked(self, known: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Parameters of a GET as pgstac takes them."""
-        query = orjson.loads(unquote_plus(arguments["query"])) if arguments.get("query") else None
-        more = {name: arguments.get(name) for name in ("intersects", "datetime", "fields", "sortby", "q")}
-        asked: dict[str, Any] = self._clean_search_args(base_args={**known, "query": query}, **more)
+        texts = {name: orjson.loads(text) for name in ("query", "intersects") if (text := arguments.get(name))}
+        more = {name: arguments.get(name) for name in ("datetime", "fields", "sortby", "q")}
+        asked: dict[str, Any] = self._clean_search_args(base_args={**known, **texts}, **more)
         if text := arguments.get("filter_expr"):  # the guard has let it pass
             is_json = arguments.get("filter_lang") == "cql2-json"
             expression = orjson.loads(text) if is_json else cql2.parse_text(text).to_json()
