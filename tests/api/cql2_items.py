@@ -77,6 +77,7 @@ EXPRESSIONS: dict[str, list[Any]] = {
         "NOT eo:cloud_cover > 10", "eo:cloud_cover > 10 AND gsd = 10", "eo:cloud_cover > 10 OR gsd = 10",
         "NOT (eo:cloud_cover > 10 OR gsd = 10)", "eo:cloud_cover > 10 AND (gsd = 10 OR platform = 'sentinel-2a')", "gsd = 10 AND TRUE",
         "gsd = 10 OR FALSE", "gsd = 10 AND FALSE", "gsd = 10 OR TRUE", "NOT FALSE", "NOT (gsd = 10 AND TRUE)", "TRUE", "FALSE",
+        "x:word <> 'lower'", "x:word = 'property'", "NOT x:word = 'op'", "platform <> 'timestamp'", "x:other <> 'interval'",
         "x:number = -3", "x:number < 1e1", "platform = 'é-platform'",
     ],
     "advanced-comparison-operators": [

@@ -10,6 +10,8 @@ from typing import Any
 import cql2
 import httpx
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from api.settings import ApiSettings
 from db.pools import open_pool
@@ -83,3 +85,71 @@ def test_what_is_not_evaluated_is_refused(service: httpx.Client, expression: str
         REFUSED[expression],
         "application/problem+json",
     )
+
+
+ALL = [as_json(one) for some in EXPRESSIONS.values() for one in some]
+TREES = st.recursive(
+    st.sampled_from([one for one in ALL if isinstance(one, dict)]),
+    lambda inner: st.one_of(
+        st.builds(
+            lambda op, args: {"op": op, "args": args},
+            st.sampled_from(["and", "or"]),
+            st.lists(inner, min_size=2, max_size=3),
+        ),
+        st.builds(lambda one: {"op": "not", "args": [one]}, inner),
+    ),
+    max_leaves=5,
+)
+
+
+@given(TREES)
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.slow
+def test_expressions_together_find_what_the_standard_says(service: httpx.Client, expression: Any) -> None:
+    assert found(asked(service, expression)) == expected(expression)
+
+
+OPERANDS = st.recursive(
+    st.one_of(
+        st.none(), st.booleans(), st.integers(-5, 5), st.floats(allow_nan=False, allow_infinity=False),
+        st.sampled_from(["", "a", "'", "%", "..", "2025-01-01", "upper", "property", "\\", "1e999", "é"]),
+        st.sampled_from(["datetime", "geometry", "id", "gsd", "x:word", "instruments", "properties", " ", "a.b", "created"]).map(
+            lambda name: {"property": name}
+        ),
+        st.sampled_from(
+            [
+                {"timestamp": "2025-01-01T00:00:00Z"}, {"timestamp": "x"}, {"date": "2025-02-30"}, {"date": "2025-02-01"},
+                {"interval": ["..", ".."]}, {"interval": ["2025-01-01", "2024-01-01"]}, {"interval": [1]}, {"bbox": [0, 0, 1, 1]},
+                {"bbox": [0, 0, 1, "x"]}, {"type": "Point", "coordinates": [0, 0]}, {"type": "Point", "coordinates": []},
+                {"type": "Polygon", "coordinates": [[[0, 0], [1, 1]]]},
+                {"type": "Polygon", "coordinates": [[[0, 0], [1, 1], [0, 1], [2, 2]]]},
+                {"type": "GeometryCollection", "geometries": [{"type": "Point", "coordinates": "x"}]}, {"type": "Nothing"},
+                {"type": "Polygon", "coordinates": [[[0, 0], [1, 1], [0, 1], [1, 0], [0, 0]]]},
+            ]
+        ),
+    ),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.builds(
+            lambda op, args: {"op": op, "args": args}, st.sampled_from(["+", "/", "^", "div", "%", "casei", "upper"]),
+            st.lists(inner, max_size=3),
+        ),
+    ),
+    max_leaves=5,
+)  # fmt: skip
+OPERATORS = st.sampled_from(
+    [
+        "=", "<>", "<", ">=", "like", "between", "in", "isNull", "not", "and", "or", "s_intersects", "s_within", "s_equals", "t_after",
+        "t_during", "t_equals", "a_contains", "a_equals", "a_overlaps", "a_containedBy", "eq", "neq", "federator_json_eq", "nothing",
+    ]
+)  # fmt: skip
+
+
+@given(st.builds(lambda op, args: {"op": op, "args": args}, OPERATORS, st.lists(OPERANDS, max_size=4)))
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.slow
+def test_nothing_that_is_asked_breaks_it(service: httpx.Client, expression: Any) -> None:
+    answer = asked(service, expression)
+    assert answer.status_code in (200, 400), answer.text
+    if answer.status_code == 400:
+        assert answer.json()["code"] != "BAD_REQUEST"
