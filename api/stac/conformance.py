@@ -10,6 +10,8 @@ MORE_CLASSES = frozenset(
     {
         # The filter extension's text of today beside the one that stac-fastapi still declares.
         "https://api.stacspec.org/v1.0.0/item-search#filter",
+        # The sort extension under the name that pystac-client looks for.
+        "https://api.stacspec.org/v1.0.0/item-search#sort",
         f"{_FEATURES}3/1.0/conf/queryables",
         *(
             _CQL2 + name

@@ -42,6 +42,7 @@ PROOFS = {
     f"{CQL2}/cql2-json": f"{HERE}text_and_json_find_the_same",
     **{f"{CQL2}/{name}": f"test_cql2:test_a_class_finds_what_the_standard_says[{name}]" for name in EXPRESSIONS},
     # Sort
+    f"{STAC}/item-search#sort": "test_queryables:test_sortables_sort",
     f"{SORT}/item-search#sort": "test_queryables:test_sortables_sort",
     f"{SORT}/item-search#sortables": "test_queryables:test_sortables_sort",
     f"{SORT}/ogcapi-features#sort": f"{HERE}items_of_a_collection_are_sorted",
