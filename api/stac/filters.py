@@ -199,6 +199,8 @@ def _named(value: JSON) -> str:
 
 
 def _between(*args: Any) -> Any:
+    if len(args) == 2 and isinstance(args[1], list):  # as in a draft of the standard
+        args = (args[0], *args[1])
     if len(args) != 3:
         raise refused("'between' takes three arguments")
     value, low, high = args

@@ -88,6 +88,8 @@ EXPRESSIONS: dict[str, list[Any]] = {
         "platform IN ('sentinel-2a', 'é-platform')", "platform NOT IN ('sentinel-2a')", "x:number IN (9, 100)", "gsd IN (10.0, 30)",
         "id IN ('item-0003', 'item-0004')", "x:word IN ('it''s', '')", "sat:absolute_orbit IN (1, 2.5)", "x:flag IN (TRUE)",
         f"datetime IN (TIMESTAMP('{_INSTANT}'))",
+        {"op": "between", "args": [{"property": "gsd"}, [5, 15]]},
+        {"op": "not", "args": [{"op": "between", "args": [{"property": "x:number"}, [9, 10]]}]},
     ],
     "case-insensitive-comparison": [
         "CASEI(x:word) = CASEI('ALPHA')", "CASEI(platform) = CASEI('SENTINEL-2C')", "CASEI(x:word) LIKE CASEI('aLP%')",

@@ -35,6 +35,7 @@ def evaluate(expression: Any, item: dict[str, Any]) -> Truth:
     if op == "isnull":
         return value(args[0], item) is None
     if op == "between":
+        args = [args[0], *args[1]] if len(args) == 2 else args
         parts = [{"op": ">=", "args": args[:2]}, {"op": "<=", "args": [args[0], args[2]]}]
         return evaluate({"op": "and", "args": parts}, item)
     if op == "in":
