@@ -1,92 +1,68 @@
-"""`/stac/catalogs`: each source's view of the catalogue, after STAC's multi-tenant catalogs extension (1.0.0-rc.2), for reading.
+"""`/catalogs` and `/children`: each source's view of the catalogue, for reading.
 
-A source's catalog lists the federated collections that were harvested from it; their items are those that the source holds a copy of.
+After STAC's children extension and its multi-tenant catalogs extension (1.0.0-rc.2). A source's catalog lists the federated collections
+that it offers and the caller may see; their items are those that the source holds a copy of. There are no catalogs in catalogs.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any
-from urllib.parse import quote
+from typing import Annotated, Any, Literal
 
-import orjson
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Body, Depends, Query
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
 from stac_fastapi.types.errors import NotFoundError
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.parts import Parts
-from api.stac.collections import find_collection
-from api.stac.links import AGGREGATION_RELS
-from db.queries import sql
-from ingest.model import Source
+from api.catalog_documents import GEOJSON, catalog_document, catalog_href, listed, scoped
+from api.federation import Federation, federation_of, named
+from api.stac import schemas
+from api.stac.collections import every_collection, find_collection
+from api.stac.links import root_of
+from api.stac.queryables import answer, facts_of
+from api.stac.within import Within
 
-CONFORMANCE = "https://api.stacspec.org/v1.0.0/multi-tenant-catalogs"
-STAC_VERSION = "1.1.0"
-
-Link = dict[str, str]
+Kind = Annotated[Literal["Catalog", "Collection"] | None, Query(alias="type")]
 
 
-def create_router(client: Any) -> APIRouter:
-    """Return the routes; `client` is the STAC API's own, which answers for collections and items."""
+def create_router(client: Any, *, search_get: Any, items_get: Any) -> APIRouter:
+    """Return the routes; `client` is the STAC API's own, which answers for items.
+
+    Args:
+        search_get: request model of `GET /search`.
+        items_get: request model of `GET /collections/{collection_id}/items`.
+    """
     router = APIRouter(tags=["catalogs"])
+
+    @router.get("/children")
+    async def children_of_root(request: Request, kind: Kind = None) -> dict[str, Any]:
+        """All catalogs and collections below the landing page."""
+        root, federation = root_of(request), await federation_of(request)
+        found: list[dict[str, Any]] = []
+        if kind != "Collection":
+            found += [catalog_document(root, federation, name) for name in federation.offers]
+        if kind != "Catalog":
+            found += [named(one, federation) for one in await every_collection(request)]
+        return listed("children", found, root, str(request.url))
 
     @router.get("/catalogs")
     async def catalogs(request: Request) -> dict[str, Any]:
-        """All sources that were harvested."""
-        root = _root(request)
-        held = await _held(request)
-        found = [_catalog(root, source, held[source.id]) for source in _sources(request).values() if source.id in held]
-        links = [_link("self", f"{root}/catalogs"), _link("root", f"{root}/"), _link("parent", f"{root}/")]
-        return {"catalogs": found, "links": links, "numberMatched": len(found), "numberReturned": len(found)}
+        """All sources that offer something here."""
+        root, federation = root_of(request), await federation_of(request)
+        found = [catalog_document(root, federation, name) for name in federation.offers]
+        return {
+            **listed("catalogs", found, root, f"{root}/catalogs", parent=f"{root}/"),
+            "numberMatched": len(found),
+            "numberReturned": len(found),
+        }
 
     @router.get("/catalogs/{source_id}")
     async def catalog(request: Request, source_id: str) -> dict[str, Any]:
-        """One source as a catalog."""
-        return _catalog(_root(request), *await _source(request, source_id))
-
-    @router.get("/catalogs/{source_id}/collections")
-    @router.get("/catalogs/{source_id}/children")
-    async def collections(request: Request, source_id: str) -> dict[str, Any]:
-        """The collections that were harvested from a source."""
-        source, names = await _source(request, source_id)
-        root = _root(request)
-        found = [_scoped(root, source, await find_collection(request, name)) for name in names]
-        here = _catalog_href(root, source.id)
-        return {
-            "collections": found,
-            "links": [_link("self", f"{here}/collections"), _link("root", f"{root}/"), _link("parent", here)],
-        }
-
-    @router.get("/catalogs/{source_id}/collections/{collection_id}")
-    async def collection(request: Request, source_id: str, collection_id: str) -> dict[str, Any]:
-        """One collection of a source."""
-        source = await _source_of(request, source_id, collection_id)
-        return _scoped(_root(request), source, await find_collection(request, collection_id))
-
-    @router.get("/catalogs/{source_id}/collections/{collection_id}/items")
-    async def items(
-        request: Request,
-        source_id: str,
-        collection_id: str,
-        bbox: str | None = None,
-        datetime: str | None = None,
-        limit: Annotated[int, Query(ge=1, le=1000)] = 10,
-        token: str | None = None,
-    ) -> Response:
-        """Items of a collection that the source holds a copy of."""
-        await _source_of(request, source_id, collection_id)
-        is_held = {"op": "a_contains", "args": [{"property": "federation:backends"}, [source_id]]}
-        answer: Response = await client.item_collection(
-            collection_id,
-            request=request,
-            bbox=[float(number) for number in bbox.split(",")] if bbox else None,
-            datetime=datetime,
-            limit=limit,
-            filter_expr=orjson.dumps(is_held).decode(),
-            filter_lang="cql2-json",
-            token=token,
-        )
-        return answer
+        """One source as a catalog, which is the landing page of its part."""
+        federation, _ = await _source(request, source_id)
+        document = catalog_document(root_of(request), federation, source_id)
+        return {**document, "conformsTo": client.conformance_classes()}
 
     @router.get("/catalogs/{source_id}/conformance")
     async def conformance(request: Request, source_id: str) -> dict[str, list[str]]:
@@ -94,73 +70,103 @@ def create_router(client: Any) -> APIRouter:
         await _source(request, source_id)
         return {"conformsTo": client.conformance_classes()}
 
+    @router.get("/catalogs/{source_id}/catalogs")
+    async def catalogs_of(request: Request, source_id: str) -> dict[str, Any]:
+        """Catalogs in a catalog: none."""
+        await _source(request, source_id)
+        root = root_of(request)
+        here = catalog_href(root, source_id)
+        return listed("catalogs", [], root, f"{here}/catalogs", parent=here)
+
+    @router.get("/catalogs/{source_id}/children")
+    async def children(request: Request, source_id: str, kind: Kind = None) -> dict[str, Any]:
+        """The collections that a source offers."""
+        found = [] if kind == "Catalog" else await _collections(request, source_id)
+        if kind == "Catalog":
+            await _source(request, source_id)
+        root = root_of(request)
+        return listed("children", found, root, str(request.url), parent=catalog_href(root, source_id))
+
+    @router.get("/catalogs/{source_id}/collections")
+    async def collections(request: Request, source_id: str) -> dict[str, Any]:
+        """The collections that a source offers."""
+        root, found = root_of(request), await _collections(request, source_id)
+        here = catalog_href(root, source_id)
+        numbers = {"numberMatched": len(found), "numberReturned": len(found)}
+        return {**listed("collections", found, root, f"{here}/collections", parent=here), **numbers}
+
+    @router.get("/catalogs/{source_id}/collections/{collection_id}")
+    async def collection(request: Request, source_id: str, collection_id: str) -> dict[str, Any]:
+        """One collection of a source."""
+        federation = await _collection(request, source_id, collection_id)
+        document = named(await find_collection(request, collection_id), federation)
+        return scoped(root_of(request), source_id, document)
+
+    @router.get("/catalogs/{source_id}/collections/{collection_id}/items", response_class=_GeoJson)
+    async def items(request: Request, source_id: str, asked: Any = Depends(items_get)) -> Response:  # noqa: B008
+        """Items of a collection that the source holds a copy of."""
+        arguments = asked.kwargs()
+        collection_id = arguments.pop("collection_id")
+        await _collection(request, source_id, collection_id)
+        model = client.model_of({**arguments, "collections": [collection_id]})
+        found: Response = await client.answer(model, request, None, Within(source_id, [collection_id]))
+        return found
+
+    @router.get("/catalogs/{source_id}/collections/{collection_id}/items/{item_id}", response_class=_GeoJson)
+    async def item(request: Request, source_id: str, collection_id: str, item_id: str) -> Response:
+        """One item that the source holds a copy of."""
+        await _collection(request, source_id, collection_id)
+        found: Response = await client.item_within(request, item_id, Within(source_id, [collection_id]))
+        return found
+
+    @router.get("/catalogs/{source_id}/queryables")
+    async def queryables(request: Request, source_id: str) -> Response:
+        """What can be filtered by in a source's catalog."""
+        _, names = await _source(request, source_id)
+        url = f"{catalog_href(root_of(request), source_id)}/queryables"
+        return answer(schemas.queryables(await facts_of(request, names), url, of_one=True))
+
+    @router.get("/catalogs/{source_id}/search", response_class=_GeoJson)
+    async def search(request: Request, source_id: str, asked: Any = Depends(search_get)) -> Response:  # noqa: B008
+        """`/search` among what the source holds."""
+        _, names = await _source(request, source_id)
+        found: Response = await client.answer(client.model_of(asked.kwargs()), request, None, Within(source_id, names))
+        return found
+
+    @router.post("/catalogs/{source_id}/search", response_class=_GeoJson)
+    async def search_posted(request: Request, source_id: str, body: Annotated[dict[str, Any], Body()]) -> Response:
+        """`/search` among what the source holds."""
+        _, names = await _source(request, source_id)
+        try:
+            asked = client.pgstac_search_model.model_validate(body)
+        except ValidationError as error:
+            raise RequestValidationError(error.errors()) from error
+        found: Response = await client.answer(asked, request, body, Within(source_id, names))
+        return found
+
     return router
 
 
-def _root(request: Request) -> str:
-    return str(request.base_url).removesuffix("/")
+class _GeoJson(Response):
+    media_type = GEOJSON
 
 
-def _sources(request: Request) -> dict[str, Source]:
-    parts: Parts = request.app.state.parts
-    return dict(parts.sources)
-
-
-async def _held(request: Request) -> dict[str, list[str]]:
-    """Source -> collections that were harvested from it."""
-    found: dict[str, list[str]] = {}
-    async with request.app.state.get_connection(request) as conn:
-        for row in await conn.fetch(sql("api.harvested_collections")):
-            found.setdefault(row["source_id"], []).append(row["collection_id"])
-    return found
-
-
-async def _source(request: Request, source_id: str) -> tuple[Source, list[str]]:
-    source, held = _sources(request).get(source_id), await _held(request)
-    if source is None or source_id not in held:
+async def _source(request: Request, source_id: str) -> tuple[Federation, list[str]]:
+    """The federation, and the collections that a source offers to the caller."""
+    federation = await federation_of(request)
+    if source_id not in federation.offers:
         raise NotFoundError(f"no catalog {source_id!r}")
-    return source, held[source_id]
+    return federation, federation.offers[source_id]
 
 
-async def _source_of(request: Request, source_id: str, collection_id: str) -> Source:
-    source, names = await _source(request, source_id)
+async def _collection(request: Request, source_id: str, collection_id: str) -> Federation:
+    federation, names = await _source(request, source_id)
     if collection_id not in names:
         raise NotFoundError(f"no collection {collection_id!r} in {source_id!r}")
-    return source
+    return federation
 
 
-def _catalog_href(root: str, source_id: str) -> str:
-    return f"{root}/catalogs/{quote(source_id, safe='')}"
-
-
-def _catalog(root: str, source: Source, names: list[str]) -> dict[str, Any]:
-    here = _catalog_href(root, source.id)
-    children = [_link("child", f"{here}/collections/{quote(name, safe='')}") for name in names]
-    return {
-        "type": "Catalog",
-        "stac_version": STAC_VERSION,
-        "id": source.id,
-        "title": source.title,
-        "description": f"What {source.title} offers, as far as it was harvested.",
-        "links": [
-            _link("self", here),
-            _link("root", f"{root}/"),
-            _link("parent", f"{root}/catalogs"),
-            _link("data", f"{here}/collections"),
-            *children,
-        ],
-    }
-
-
-def _scoped(root: str, source: Source, document: dict[str, Any]) -> dict[str, Any]:
-    """A collection seen from its source: self, parent and items lie below the catalog."""
-    here = _catalog_href(root, source.id)
-    own = f"{here}/collections/{quote(document['id'], safe='')}"
-    replaced = {"self", "parent", "items"} | AGGREGATION_RELS  # which would count other sources' items too
-    kept = [link for link in document["links"] if link.get("rel") not in replaced]
-    links = [_link("self", own), _link("parent", here), _link("items", f"{own}/items", "application/geo+json")]
-    return {**document, "links": [*kept, *links]}
-
-
-def _link(rel: str, href: str, media_type: str = "application/json") -> Link:
-    return {"rel": rel, "href": href, "type": media_type}
+async def _collections(request: Request, source_id: str) -> list[dict[str, Any]]:
+    federation, names = await _source(request, source_id)
+    found = [one for one in await every_collection(request) if one["id"] in names]
+    return [scoped(root_of(request), source_id, named(one, federation)) for one in found]

@@ -1,4 +1,4 @@
-"""Hears from PostgreSQL when collections, queryables or their visibility have changed, whoever changed them on whatever host."""
+"""Hears from PostgreSQL when collections, queryables, their visibility or what items have changes, whoever changes it on whatever host."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from db.settings import DatabaseSettings
 log = logging.getLogger(__name__)
 
 CHANNEL = "federator_catalogue"
+#: Payload of changes that make documents old and nothing else: what items have, which source answers.
+SUMMARIES = "summaries"
 #: Seconds between looks at whether the connection lives, and before a new one is tried.
 _PULSE_S = 5.0
 _RETRY_S = 1.0
@@ -23,7 +25,8 @@ _RETRY_S = 1.0
 class Changes:
     """Counts changes. What was made while `generation` was the same and `is_live` holds is still true.
 
-    `on_change` is called at each change, and when a connection was lost: what happened meanwhile nobody knows.
+    `on_change` is called at each change of collections, queryables or rights, and when a connection was lost: what happened meanwhile
+    nobody knows.
     """
 
     def __init__(self, database: DatabaseSettings, on_change: Callable[[], None]) -> None:
@@ -32,7 +35,12 @@ class Changes:
         self.generation = 0
         self.is_live = False
 
-    def _changed(self, *_: object) -> None:
+    def _heard(self, connection: object, process: int, channel: str, payload: object) -> None:
+        self.generation += 1
+        if payload != SUMMARIES:
+            self._on_change()
+
+    def _changed(self) -> None:
         self.generation += 1
         self._on_change()
 
@@ -50,7 +58,7 @@ class Changes:
     async def _listen(self) -> None:
         while True:
             try:
-                async with open_listener(self._database, CHANNEL, self._changed) as conn:
+                async with open_listener(self._database, CHANNEL, self._heard) as conn:
                     self._changed()
                     self.is_live = True
                     while True:

@@ -25,6 +25,10 @@ _WORD = re.compile(r"[A-Za-z_][\w:.-]*|\d[\w.]*|'(?:[^']|'')*'|\"[^\"]*\"|\S")
 _TOKEN = re.compile(rf"[A-Za-z0-9_-]{{1,{MAX_TOKEN}}}")
 _WITHOUT_ZONE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?", re.ASCII)
 MAX_DEPTH = 64
+#: Members of items and collections that cannot be sorted by.
+_WITHOUT_ORDER = frozenset(
+    {"geometry", "bbox", "links", "assets", "stac_extensions", "extent", "summaries", "providers"}
+)
 
 
 def refuse(code: str, detail: str, **facts: Any) -> Problem:
@@ -228,14 +232,20 @@ def check_fields(value: Any) -> None:
 
 
 def check_sortby(value: Any) -> None:
-    """Names with or without a sign in a GET; objects with `field` and `direction` in a body."""
+    """Names with or without a sign in a GET; objects with `field` and `direction` in a body. Only what has an order."""
     if isinstance(value, str):
-        if not all(name.strip().lstrip("+-") for name in value.split(",")):
+        names = [name.strip().lstrip("+-") for name in value.split(",")]
+        if not all(names):
             raise refuse("INVALID_SORTBY", "sortby are names of fields", field="sortby")
-    elif not isinstance(value, list) or not all(
+    elif isinstance(value, list) and all(
         isinstance(one, dict) and isinstance(one.get("field"), str) and one["field"] for one in value
     ):
+        names = [one["field"] for one in value]
+    else:
         raise refuse("INVALID_SORTBY", "sortby is a list of objects with field and direction", field="sortby")
+    for name in names:
+        if name.split(".")[0] in _WITHOUT_ORDER or name == "properties":
+            raise refuse("NOT_SORTABLE", f"{name!r} has no order; see the sortables", field="sortby")
 
 
 def check_search(parameters: Mapping[str, Any], settings: ApiSettings) -> None:

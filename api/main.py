@@ -24,6 +24,7 @@ from db import DatabaseSettings, resolve
 from db.pools import open_asyncpg, open_pool, psycopg_options
 from db.queries import sql
 from ingest.collection_files import ensure_collections
+from ingest.operator_files import adopt_files
 from ingest.settings import IngestSettings
 from ingest.source_files import load_sources
 
@@ -40,6 +41,7 @@ def create_app(settings: ApiSettings, database: DatabaseSettings | None = None) 
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         resolved = resolve(database or DatabaseSettings())
         async with open_pool(resolved) as pool:
+            await adopt_files(pool, ingest.collections_dir)
             await ensure_collections(pool)
             app.state.parts = Parts(settings, ingest, pool, load_sources(ingest.sources_dir))
             stac.state.parts = app.state.parts

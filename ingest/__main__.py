@@ -1,4 +1,4 @@
-"""`python -m ingest sources | check | harvest | follow | census | quarantine list|retry | worker`.
+"""`python -m ingest sources | check | harvest | follow | census | quarantine list|retry | summaries | worker`.
 
 Exit status: 0 all was stored, 1 something was not (or the upstream or the database failed), 2 the command is wrong,
 130 stopped by Ctrl-C (the same command goes on where it stopped).
@@ -21,7 +21,7 @@ import typer
 from db import cluster
 from db.pools import open_pool
 from db.settings import DatabaseSettings
-from ingest import census_command, follow_command, quarantine_command
+from ingest import census_command, follow_command, quarantine_command, summaries_command
 from ingest.adapters import adapter_for
 from ingest.collection_crawl import crawl_collections
 from ingest.collection_files import ensure_collections
@@ -45,6 +45,7 @@ from ingest.errors import IngestError, RecordRejected, UpstreamUnavailable
 from ingest.harvest import Order, Progress, Tools, harvest, patience_of
 from ingest.http import open_client
 from ingest.model import CollectionMapping, Query, Source
+from ingest.operator_files import adopt_files
 from ingest.progress import shown, summary
 from ingest.settings import IngestSettings
 from ingest.source_files import load_sources
@@ -56,6 +57,7 @@ app = typer.Typer(
 app.add_typer(quarantine_command.app, name="quarantine")
 app.command(name="census")(census_command.census)
 app.command(name="follow")(follow_command.follow_command)
+app.command(name="summaries")(summaries_command.summaries_command)
 
 
 @app.command()
@@ -193,6 +195,7 @@ async def _harvest_all(
     results: list[dict[str, Any]] = []
     is_good = True
     async with open_pool(database) as pool:
+        await adopt_files(pool, settings.collections_dir)
         await ensure_collections(pool)
         try:
             for order in orders:

@@ -1,4 +1,7 @@
-"""The federated collections: STAC Collection documents as JSON files beside this module, put into pgstac at start."""
+"""The federated collections: STAC Collection documents as JSON files beside this module, put into pgstac at start.
+
+The operator's own files (`ingest.operator_files`) change them, add others, and say what is indexed.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,8 @@ from psycopg.types.json import Jsonb
 from db.pools import Pool
 from db.queries import sql
 from ingest.model import JSON
+from ingest.operator_files import FOLDER, patched
 
-FOLDER = Path(__file__).parent / "collections"
 #: Always there.
 BASIC = ("uploads", "sentinel-1-grd", "sentinel-2-l1c", "sentinel-2-l2a")
 #: Collections whose items come by the million are partitioned by month.
@@ -41,15 +44,20 @@ async def ensure_collections(pool: Pool, names: Iterable[str] = ()) -> list[str]
     new or changed.
     """
     written = []
-    wanted = {*BASIC, *names}
     async with pool.connection() as conn, conn.transaction():
         await conn.execute(sql("harvest.lock_items"), ("collections",))
         present = {row["id"] for row in await (await conn.execute(sql("harvest.collection_ids"))).fetchall()}
-        for name, document in collections().items():
-            if name not in wanted | present:
+        patches = {
+            row["collection_id"]: row["patch"]
+            for row in await (await conn.execute(sql("harvest.collection_patches"))).fetchall()
+        }
+        wanted = {*BASIC, *names, *(name for name in patches if name not in collections())} | present
+        for name, document in patched(collections(), patches).items():
+            if name not in wanted:
                 continue
             trunc = _TRUNC.get(name, "month")
             cursor = await conn.execute(sql("harvest.upsert_collection"), (Jsonb(document), trunc))
             if await cursor.fetchone() is not None:
                 written.append(name)
+        await conn.execute(sql("harvest.arrange_queryables"))
     return written

@@ -17,6 +17,9 @@ class IngestSettings(BaseSettings):
 
     data_dir: Path = Field(Path(".data"), description="Folder for uploads, COGs, keys and the private database.")
     sources_dir: Path | None = Field(None, description="Folder with the operator's own source files (*.toml).")
+    collections_dir: Path | None = Field(
+        None, description="Folder with the operator's own collection files (*.json): changes, further ones, indexes."
+    )
     public_url: str = Field(
         "http://127.0.0.1:8080", description="URL under which users reach this service; no slash at the end."
     )
@@ -64,5 +67,12 @@ class IngestSettings(BaseSettings):
         10.0, gt=0, description="Seconds without a sign of life after which a worker's jobs go to another."
     )
     sequencer_interval_s: float = Field(0.5, gt=0, description="Seconds between two runs of the log's sequencer.")
+
+    summary_rest_s: float = Field(
+        6 * 3600.0,
+        ge=0,
+        le=1e9,
+        description="Seconds between two readings of all items of a collection that loses or changes some, for its queryables.",
+    )
 
     upload_max_bytes: int = Field(100 * 2**20, gt=0, description="Bytes of the largest file that a plain PUT may send.")

@@ -22,6 +22,8 @@ from ingest.errors import IngestError
 from ingest.model import JSON
 from ingest.packing import pack
 from ingest.rows import COPY_END, COPY_HEAD, Base, Row, packed_row, row_of
+from ingest.summaries import summary_of
+from ingest.summary_store import widen
 from lineage import log as lineage_log
 from lineage.events import Event
 
@@ -86,6 +88,7 @@ async def write_items(
     base = await _base_of(conn, collection)
     packing = asyncio.create_task(asyncio.to_thread(_packed, collection, items))
     rows = sorted(map(row_of, items), key=lambda row: (row.start, row.id))
+    summing = asyncio.create_task(asyncio.to_thread(_summed, rows))
     parts = await _partitioned(conn, collection, base, rows)
     await delete_items(conn, collection, [row.id for row in rows], before)
     await conn.execute(sql("harvest.compress_fast"))
@@ -94,14 +97,29 @@ async def write_items(
             for partition, members in sorted(parts.items()):
                 await _copy(conn, collection, base, partition, members)
             await _copy_packed(conn, await packing)
-        return
     except psycopg.errors.UniqueViolation:
-        pass  # someone else stored it, or an older state of the database: what we were told is not so
+        # Someone else stored it, or an older state of the database: what we were told is not so.
+        await _write_over(conn, collection, base, rows)
+        await _copy_packed(conn, await packing)
+    await widen(conn, collection, await summing)
+
+
+def _summed(rows: Sequence[Row]) -> JSON:
+    """The summary of the items of rows (`ingest.summaries`)."""
+    items = [row.item for row in rows]
+    return summary_of(items, min(row.start for row in rows), max(row.end for row in rows))
+
+
+async def _write_over(conn: Connection, collection: str, base: Base, rows: Sequence[Row]) -> None:
+    """Insert rows, and replace what is in their way.
+
+    Raises:
+        NotStored: an item is not there afterwards.
+    """
     missing = await _insert(conn, collection, base, rows)
     if missing:
         await conn.execute(sql("harvest.delete_items_anywhere"), (collection, [row.id for row in missing]))
         missing = await _insert(conn, collection, base, missing)
-    await _copy_packed(conn, await packing)
     if missing:
         raise NotStored(f"{len(missing)} of {len(rows)} items of {collection} were not stored, first: {missing[0].id}")
 

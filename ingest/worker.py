@@ -32,10 +32,12 @@ from ingest.errors import SourceInvalid, UpstreamChanged, UpstreamUnavailable
 from ingest.follow import follow
 from ingest.harvest import HarvestBusy, Order, Tools, harvest, interrupt_silent_runs, patience_of
 from ingest.model import Source
+from ingest.operator_files import adopt_files, build_indexes
 from ingest.repacking import pack_waiting
 from ingest.settings import IngestSettings
 from ingest.source_files import find_mapping, find_source, load_sources
 from ingest.subscription import followed
+from ingest.summary_making import rebuild_due
 from ingest.uploads import processing as uploads
 from lineage.errors import LineageError
 from lineage.keys import Signer, load_signer
@@ -52,6 +54,8 @@ FOLLOW_ALL = "follow_all"
 PROCESS_UPLOAD = "process_upload"
 #: Seconds between looks for items that others have stored.
 PACKING_S = 5.0
+#: Seconds between rounds of making summaries anew, and between looks for indexes that wait to be built.
+SUMMARIES_S = 5.0
 #: The supervisor waits 20 s before it kills; a harvest's page and its report fit into this.
 GRACEFUL_S = 8.0
 _GONE = (
@@ -206,12 +210,15 @@ async def _work_while_connected(
     signer = load_signer(LineageSettings())
     async with open_pool(database) as pool, app.open_async():
         parts = _Parts(settings, pool, sources)
+        await adopt_files(pool, settings.collections_dir)
         await ensure_collections(pool)
         async with asyncio.TaskGroup() as group:
             loops = [
                 group.create_task(_every(settings.sequencer_interval_s, lambda: _sequence(pool, signer))),
                 group.create_task(_every(settings.worker_stalled_s / 2, lambda: _take_up(app, parts))),
                 group.create_task(_every(PACKING_S, lambda: pack_waiting(pool))),
+                group.create_task(_every(SUMMARIES_S, lambda: build_indexes(pool))),
+                group.create_task(_every(SUMMARIES_S, lambda: rebuild_due(pool, settings.summary_rest_s))),
             ]
             await _serve_jobs(app, parts, stop)
             for loop in loops:

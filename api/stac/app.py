@@ -24,6 +24,11 @@ from stac_fastapi.extensions import (
     ItemCollectionFilterExtension,
     SearchFilterExtension,
 )
+from stac_fastapi.extensions.sort import (
+    CollectionSearchSortExtension,
+    ItemCollectionSortExtension,
+    SearchSortExtension,
+)
 from stac_fastapi.pgstac.config import Settings
 from stac_fastapi.pgstac.models.extensions import Extensions
 from starlette.requests import Request
@@ -38,9 +43,11 @@ from api.settings import ApiSettings
 from api.stac.aggregate import create_extension
 from api.stac.aggregations import Asked
 from api.stac.client import Client
-from api.stac.collections import Queryables
 from api.stac.documents import Documents
 from api.stac.inline import make_models_inline
+from api.stac.openapi import describe_in_3_0
+from api.stac.queries import QueryExtension
+from api.stac.queryables import Queryables, Sortables, collection_schemas
 from api.stac.requests import Search
 
 DESCRIPTION = "One STAC API over every Earth-observation catalogue that is harvested here."
@@ -150,9 +157,19 @@ def create_stac_app(settings: ApiSettings) -> FastAPI:
     )  # fmt: skip
     extensions = Extensions(
         settings=stac_settings,
-        search_map={"filter": SearchFilterExtension(client=Queryables())},
-        item_collection_map={"filter": ItemCollectionFilterExtension(client=Queryables())},
-        collection_search_map={"filter": CollectionSearchFilterExtension(client=Queryables())},
+        search_map={
+            "filter": SearchFilterExtension(client=Queryables()),
+            "sort": SearchSortExtension(client=Sortables()),
+            "query": QueryExtension(),
+        },
+        item_collection_map={
+            "filter": ItemCollectionFilterExtension(client=Queryables()),
+            "sort": ItemCollectionSortExtension(client=Sortables()),
+        },
+        collection_search_map={
+            "filter": CollectionSearchFilterExtension(client=Queryables()),
+            "sort": CollectionSearchSortExtension(client=Sortables()),
+        },
     )
     post_model = create_post_request_model(extensions.search, base_model=Search)
     items_model = create_request_model(
@@ -187,8 +204,10 @@ def create_stac_app(settings: ApiSettings) -> FastAPI:
         add_metrics=False,
     )
     app: FastAPI = api.app
-    app.include_router(create_router(api.client))
+    app.include_router(create_router(api.client, search_get=api.search_get_request_model, items_get=items_model))
+    app.include_router(collection_schemas())
     make_models_inline(app)
+    describe_in_3_0(app)
     app.state.get_connection = _connection
     add_handlers(app)
     app.add_middleware(Guard, settings=settings)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import quote, unquote_plus
+from urllib.parse import quote
 
 import attr
 import cql2
@@ -17,22 +17,23 @@ from stac_fastapi.types.errors import InvalidQueryParameter, NotFoundError
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api import catalogs
 from api.access import principals_of
+from api.federation import CONFORMANCE as FEDERATION
+from api.federation import Federation, federation_of, named
 from api.problems import Problem
 from api.stac.collections import DEFAULT_LIMIT as COLLECTIONS_LIMIT
-from api.stac.collections import find_collection, find_collections
+from api.stac.collections import every_collection, find_collection, find_collections
+from api.stac.conformance import MORE_CLASSES
 from api.stac.features import FeatureWriter
 from api.stac.fields import Fields, fields_of
+from api.stac.filters import planned
+from api.stac.landing import completed
 from api.stac.links import AGGREGATION_RELS, aggregation_links, page_links, root_of
 from api.stac.search import Found, Searcher
 from api.stac.tokens import TokenInvalid
+from api.stac.within import Within
 from db.queries import sql
 
-#: The filter extension's text of today beside the one that stac-fastapi still declares.
-FILTER_URI = "https://api.stacspec.org/v1.0.0/item-search#filter"
-#: The sort extension under the name that pystac-client looks for.
-SORT_URI = "https://api.stacspec.org/v1.0.0/item-search#sort"
 GEOJSON = "application/geo+json"
 DEFAULT_LIMIT = 10
 #: Members of a search request that say how to answer it and not what is searched.
@@ -45,9 +46,18 @@ class Client(CoreCrudClient):  # type: ignore[misc]
 
     async def landing_page(self, **kwargs: Any) -> Any:
         """`GET /`."""
-        page = await super().landing_page(**kwargs)
+        request = kwargs["request"]
+        federation = await federation_of(request)
+        page = completed(
+            await super().landing_page(**kwargs), await every_collection(request), federation, root_of(request)
+        )
         own = [link for link in page["links"] if link["rel"] not in AGGREGATION_RELS]
-        return {**page, "links": [*own, *aggregation_links(root_of(kwargs["request"]))]}
+        links = [*own, *aggregation_links(root_of(request))]
+        return {**page, "links": links, "conformsTo": self._conforming(federation)}
+
+    async def conformance(self, **kwargs: Any) -> Any:
+        """`GET /conformance`."""
+        return {"conformsTo": self._conforming(await federation_of(kwargs["request"]))}
 
     async def all_collections(self, request: Request, **arguments: Any) -> Response:
         """`GET /collections`: collection search; the landing page asks too."""
@@ -55,29 +65,33 @@ class Client(CoreCrudClient):  # type: ignore[misc]
 
     async def get_collection(self, collection_id: str, request: Request, **kwargs: Any) -> Response:
         """`GET /collections/{collection_id}`."""
-        return Response(orjson.dumps(await find_collection(request, collection_id)), media_type="application/json")
+        document = named(await find_collection(request, collection_id), await federation_of(request))
+        return Response(orjson.dumps(document), media_type="application/json")
 
     async def _collections(self, request: Request, arguments: Mapping[str, Any]) -> dict[str, Any]:
         if arguments.get("query") and arguments.get("filter_expr"):
             raise InvalidQueryParameter("query or filter")
-        search = self._asked({name: arguments.get(name) for name in ("bbox",)}, arguments)
+        search = planned(self._asked({name: arguments.get(name) for name in ("bbox",)}, arguments))
         join_free_text_query(search)
-        return await find_collections(
+        federation = await federation_of(request)
+        page = await find_collections(
             request, search, arguments.get("limit") or COLLECTIONS_LIMIT, arguments.get("offset") or 0
         )
+        page["collections"] = [named(one, federation) for one in page["collections"]]
+        return {**page, "federation:missing": federation.offline} if federation.offline else page
 
     async def post_search(self, search_request: PgstacSearch, request: Request, **kwargs: Any) -> Response:
         """`POST /search`."""
-        return await self._answer(search_request, request, orjson.loads(await request.body() or b"{}"))
+        return await self.answer(search_request, request, orjson.loads(await request.body() or b"{}"))
 
     async def get_search(self, request: Request, **arguments: Any) -> Response:
         """`GET /search`."""
-        return await self._answer(self.model_of(arguments), request, None)
+        return await self.answer(self.model_of(arguments), request, None)
 
     async def item_collection(self, collection_id: str, request: Request, **arguments: Any) -> Response:
         """`GET /collections/{collection_id}/items`."""
         await find_collection(request, collection_id)  # 404 when there is none
-        return await self._answer(self.model_of({**arguments, "collections": [collection_id]}), request, None)
+        return await self.answer(self.model_of({**arguments, "collections": [collection_id]}), request, None)
 
     async def get_item(self, item_id: str, collection_id: str, request: Request, **kwargs: Any) -> Response:
         """`GET /collections/{collection_id}/items/{item_id}`; one that left the catalogue is gone, with what follows it."""
@@ -88,8 +102,20 @@ class Client(CoreCrudClient):  # type: ignore[misc]
         return Response(FeatureWriter(root_of(request)).write(item, None), media_type=GEOJSON)
 
     def conformance_classes(self) -> list[str]:
-        """What the parts declare, and the filter extension under its present name."""
-        return sorted({*super().conformance_classes(), FILTER_URI, SORT_URI, catalogs.CONFORMANCE})
+        """What the parts declare, and what they leave out."""
+        return sorted({*map(str, super().conformance_classes()), *MORE_CLASSES})
+
+    def _conforming(self, federation: Federation) -> list[str]:
+        return sorted({*self.conformance_classes(), *([FEDERATION] if federation.is_one else [])})
+
+    async def item_within(self, request: Request, item_id: str, within: Within) -> Response:
+        """One item, if it is in these bounds; `within` names one collection."""
+        searcher: Searcher = request.app.state.searcher
+        search = planned(within.bound({"ids": [item_id]}))
+        found = await searcher.page(search, 1, None, principals_of(request))
+        if not found.features:
+            raise await self._missing(within.collections[0], item_id, request)
+        return Response(FeatureWriter(root_of(request)).write(found.features[0], None), media_type=GEOJSON)
 
     def model_of(self, arguments: Mapping[str, Any]) -> PgstacSearch:
         """A GET's parameters as the model of a POST."""
@@ -101,17 +127,22 @@ class Client(CoreCrudClient):  # type: ignore[misc]
 
     def _asked(self, known: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Parameters of a GET as pgstac takes them."""
-        query = orjson.loads(unquote_plus(arguments["query"])) if arguments.get("query") else None
-        more = {name: arguments.get(name) for name in ("intersects", "datetime", "fields", "sortby", "q")}
-        asked: dict[str, Any] = self._clean_search_args(base_args={**known, "query": query}, **more)
+        texts = {name: orjson.loads(text) for name in ("query", "intersects") if (text := arguments.get(name))}
+        more = {name: arguments.get(name) for name in ("datetime", "fields", "sortby", "q")}
+        asked: dict[str, Any] = self._clean_search_args(base_args={**known, **texts}, **more)
         if text := arguments.get("filter_expr"):  # the guard has let it pass
             is_json = arguments.get("filter_lang") == "cql2-json"
-            asked["filter"] = orjson.loads(text) if is_json else cql2.parse_text(text).to_json()
+            expression = orjson.loads(text) if is_json else cql2.parse_text(text).to_json()
+            # TRUE and FALSE alone are filters too; the model knows objects only
+            asked["filter"] = {"op": "and", "args": [expression]} if isinstance(expression, bool) else expression
             asked["filter_lang"] = "cql2-json"
         return asked
 
-    async def _answer(self, asked: PgstacSearch, request: Request, body: Mapping[str, Any] | None) -> Response:
-        search = searched(asked)
+    async def answer(
+        self, asked: PgstacSearch, request: Request, body: Mapping[str, Any] | None, within: Within | None = None
+    ) -> Response:
+        """A page of items; `body` is what was posted, None for GET."""
+        search = searched(asked, within=within)
         limit = asked.limit if asked.limit is not None else DEFAULT_LIMIT
         searcher: Searcher = request.app.state.searcher
         try:
@@ -129,10 +160,13 @@ class Client(CoreCrudClient):  # type: ignore[misc]
         return NotFoundError("no such item") if row is None else _gone(request, collection_id, row)
 
 
-def searched(asked: PgstacSearch, *, ignored: frozenset[str] = frozenset()) -> dict[str, Any]:
+def searched(
+    asked: PgstacSearch, *, ignored: frozenset[str] = frozenset(), within: Within | None = None
+) -> dict[str, Any]:
     """What is searched, as pgstac's functions take it; `ignored` are members of a request that say something else."""
     fields = asked.model_dump(mode="json", exclude_none=True, by_alias=True, exclude=_NOT_SEARCHED | ignored)
-    return split_at_antimeridian(fields)
+    search = split_at_antimeridian(fields)
+    return planned(within.bound(search) if within else search)
 
 
 def split_at_antimeridian(search: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Collections and queryables: documents of pgstac with the links of this place."""
+"""Collections: documents of pgstac with the links of this place."""
 
 from __future__ import annotations
 
@@ -7,20 +7,30 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit, urlunsplit
 
 import orjson
-from stac_fastapi.extensions.filter.client import AsyncBaseFiltersClient
 from stac_fastapi.types.errors import NotFoundError
 from starlette.requests import Request
-from starlette.responses import Response
 
 from api.access import principals_of
-from api.stac.links import AGGREGATION_RELS, Link, aggregation_links, collection_href, root_of
+from api.stac.links import (
+    AGGREGATION_RELS,
+    QUERYABLES,
+    SORTABLES,
+    Link,
+    aggregation_links,
+    collection_href,
+    queryables_link,
+    root_of,
+    sortables_link,
+)
 from db.queries import sql
 from ingest.packing import OWN_RELS
 
 #: Collections of a page when nobody says how many: all of most catalogues, as many clients do not turn pages here.
 DEFAULT_LIMIT = 200
+#: Of lists without pages.
+MOST_COLLECTIONS = 10_000
 _SCHEMA = "application/schema+json"
-_OWN_RELS = OWN_RELS | AGGREGATION_RELS
+_OWN_RELS = {*OWN_RELS, *AGGREGATION_RELS, QUERYABLES, SORTABLES}
 
 
 async def find_collections(request: Request, search: Mapping[str, Any], limit: int, offset: int) -> dict[str, Any]:
@@ -40,6 +50,12 @@ async def find_collections(request: Request, search: Mapping[str, Any], limit: i
         "numberMatched": matched,
         "numberReturned": len(found),
     }
+
+
+async def every_collection(request: Request) -> list[dict[str, Any]]:
+    """All collections that the caller may see."""
+    found: list[dict[str, Any]] = (await find_collections(request, {}, MOST_COLLECTIONS, 0))["collections"]
+    return found
 
 
 async def find_collection(request: Request, collection_id: str) -> dict[str, Any]:
@@ -66,12 +82,8 @@ def with_links(content: dict[str, Any], root: str) -> dict[str, Any]:
         {"rel": "root", "type": "application/json", "href": f"{root}/"},
         {"rel": "items", "type": "application/geo+json", "href": f"{here}/items"},
         {"rel": "queryables", "type": _SCHEMA, "title": "Queryables", "href": f"{here}/queryables"},
-        {
-            "rel": "http://www.opengis.net/def/rel/ogc/1.0/queryables",
-            "type": _SCHEMA,
-            "title": "Queryables",
-            "href": f"{here}/queryables",
-        },
+        queryables_link(f"{here}/queryables"),
+        sortables_link(f"{here}/sortables"),
         *aggregation_links(here),
     ]
     stored = [one for one in content.get("links") or () if one.get("rel") not in _OWN_RELS]
@@ -84,6 +96,8 @@ def _page_links(request: Request, limit: int, offset: int, matched: int) -> list
     links: list[Link] = [
         {"rel": "root", "type": "application/json", "href": f"{root}/"},
         {"rel": "self", "type": "application/json", "href": url},
+        queryables_link(f"{root}/collections-queryables"),
+        sortables_link(f"{root}/collections-sortables"),
     ]
     if offset + limit < matched:
         links.append({"rel": "next", "type": "application/json", "method": "GET", "href": _at(url, offset + limit)})
@@ -103,17 +117,3 @@ def _at(url: str, offset: int) -> str:
     parts = urlsplit(url)
     query = [(name, value) for name, value in parse_qsl(parts.query, keep_blank_values=True) if name != "offset"]
     return urlunsplit(parts._replace(query=urlencode([*query, *([("offset", str(offset))] if offset else [])])))
-
-
-class Queryables(AsyncBaseFiltersClient):
-    """What can be filtered by, of collections that the caller may see."""
-
-    async def get_queryables(  # type: ignore[override]
-        self, request: Request, collection_id: str | None = None, **kwargs: Any
-    ) -> Response:
-        """`GET /queryables` and `GET /collections/{collection_id}/queryables`: a JSON schema."""
-        async with request.app.state.get_connection(request) as conn:
-            schema = await conn.fetchval(sql("api.queryables"), collection_id, list(principals_of(request)))
-        if schema is None:
-            raise NotFoundError("no such collection")
-        return Response(orjson.dumps({**schema, "$id": str(request.url)}), media_type=_SCHEMA)

@@ -1,4 +1,5 @@
-"""Answers that change only with the collections: landing page, conformance, collections, queryables. Kept as bytes, per caller's rights.
+"""Answers that change only with collections and sources: landing page, conformance, collections, queryables. Kept as bytes, per caller's
+rights.
 
 A kept answer is given without any routing. It is forgotten with the change that makes it old (`api.changes`); while nobody hears of
 changes nothing is kept.
@@ -18,8 +19,9 @@ from api.changes import Changes
 
 #: Paths below the STAC API, without the mount.
 _KEPT = re.compile(
-    r"/?|/(conformance|collections|queryables|aggregations|sortables|collections-(queryables|sortables)|api)/?"
+    r"/?|/(conformance|collections|queryables|aggregations|sortables|collections-(queryables|sortables)|children|catalogs|api)/?"
     r"|/collections/[^/]+(/(queryables|aggregations|sortables))?/?"
+    r"|/catalogs/[^/]+(/(conformance|catalogs|children|queryables|collections(/[^/]+)?))?/?"
 )
 MOST_BYTES = 32 * 2**20
 _MOST_QUERY = 2000

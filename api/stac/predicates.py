@@ -29,6 +29,8 @@ def is_predicate(value: Any) -> bool:
     op, args = value["op"].lower(), value["args"]
     if op in _LOGICAL:
         return 1 <= len(args) <= _LOGICAL[op] and all(map(is_predicate, args))
+    if op == "between" and len(args) == 2:  # a draft of the standard has the bounds in a list
+        return isinstance(args[1], list) and len(args[1]) == 2
     if op in _PREDICATES:
         return len(args) == _PREDICATES[op] and (op != "in" or isinstance(args[1], list))
     if op.startswith(_SETS):

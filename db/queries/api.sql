@@ -78,11 +78,13 @@ select * from (
 order by source_id, collection_id, since desc
 limit 2000;
 
--- name: harvested_collections
--- What was harvested from each source, collections that are in the catalogue.
-select distinct r.source_id, r.collection_id
-from federator.harvest_run as r join pgstac.collections as c on c.id = r.collection_id
-order by r.source_id, r.collection_id;
+-- name: offers
+-- Which source offers which collection that the caller may see.
+select source_id, collection_id from federator.offers($1::text[]);
+
+-- name: backends
+-- How each source answers that was ever asked.
+select source_id, is_offline, checked_at, answered_at from federator.backends();
 
 -- name: search_plan
 -- What pgstac makes of a search.
@@ -140,10 +142,10 @@ select federator.count_collections($1::text::jsonb, $2::text[]) as matched;
 -- One collection, if the caller may see it.
 select federator.collection($1, $2::text[]) as content;
 
--- name: queryables
--- Of one collection, or of all.
-select federator.queryables($1, $2::text[]) as schema;
-
 -- name: aggregate
 -- How many items a search finds, when the first begins and the last ends, and how many are in each bucket.
 select matched, first, last, buckets from federator.aggregate(pgstac.stac_search_to_where($1::text::jsonb), $2::text[], $3::text::jsonb, $4);
+
+-- name: property_facts
+-- Of these collections, or (null) of all.
+select collections, registered, summaries, is_open from federator.property_facts($1::text[], $2::text[]);

@@ -70,6 +70,32 @@ returning id;
 -- Collections that are there.
 select id from pgstac.collections;
 
+-- name: collection_patches
+-- What the operator's files say of collections.
+select collection_id, patch from federator.collection_file;
+
+-- name: keep_patches
+-- Those that there are now.
+insert into federator.collection_file as f (collection_id, patch)
+select * from unnest($1::text[], $2::text[]::jsonb[])
+on conflict (collection_id) do update set patch = excluded.patch where f.patch <> excluded.patch;
+
+-- name: drop_patches
+-- Files that are gone.
+delete from federator.collection_file where collection_id <> all ($1::text[]);
+
+-- name: arrange_queryables
+-- Names whose queryables were brought to what those files ask.
+select name from federator.arrange_queryables() as a (name);
+
+-- name: patiently
+-- For this transaction, which builds an index: as long as it takes, and a minute for writers to let it begin.
+select set_config('statement_timeout', '0', true), set_config('lock_timeout', '60s', true);
+
+-- name: run_queued
+-- One statement of pgstac's queue, if there is one.
+select pgstac.run_queued_query() as did_run;
+
 -- name: upsert_collection
 -- Leaves the extent alone, which grows with the items; true when something was written.
 insert into pgstac.collections (content, partition_trunc) values ($1, $2)
@@ -294,7 +320,8 @@ select collection, id from federator.unpacked_item order by collection, id limit
 
 -- name: items_to_pack
 -- As they are stored, locked against changes; those with readers of their own are not packed.
-select i.collection, i.id, public.st_asgeojson(i.geometry, 20) as geometry, i.content::text as content
+select i.collection, i.id, public.st_asgeojson(i.geometry, 20) as geometry, i.content::text as content,
+    greatest(i.datetime, '0001-01-02Z') as first, least(i.end_datetime, '9999-12-30Z') as last
 from unnest($1::text[], $2::text[]) as waiting (collection, id)
 join pgstac.items as i on i.collection = waiting.collection and i.id = waiting.id
 where i.private is null

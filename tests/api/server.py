@@ -15,6 +15,13 @@ from api.settings import ApiSettings
 from db.settings import DatabaseSettings
 
 
+def listening() -> tuple[socket.socket, str]:
+    """A bound socket and the base URL of what is served on it."""
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    return listener, f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
 @contextlib.contextmanager
 def running(settings: ApiSettings, database: DatabaseSettings, listener: socket.socket) -> Iterator[str]:
     """Serve on an already bound socket in a thread; yields the base URL."""

@@ -13,7 +13,7 @@ from tests.shared import shared_path
 
 VALIDATE = Path(__file__).with_name("validate.py")
 CLASSES = (
-    "core", "browseable", "item-search", "features", "collections", "children", "filter",
+    "core", "item-search", "features", "collections", "children", "filter",
     "item-search#sort", "item-search#fields", "item-search#query", "features#sort", "features#fields", "features#query",
 )  # fmt: skip
 COLLECTION = "sentinel-2-l2a"
