@@ -23,7 +23,8 @@ from ingest.sanitise import parse_time
 
 _WORD = re.compile(r"[A-Za-z_][\w:.-]*|\d[\w.]*|'(?:[^']|'')*'|\"[^\"]*\"|\S")
 _TOKEN = re.compile(rf"[A-Za-z0-9_-]{{1,{MAX_TOKEN}}}")
-_WITHOUT_ZONE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?", re.ASCII)
+#: A time as QGIS writes it (Qt::ISODateWithMs). RFC 3339 has none without a zone, and others like it are refused.
+_BY_QGIS = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}", re.ASCII)
 MAX_DEPTH = 64
 #: Members of items and collections that cannot be sorted by.
 _WITHOUT_ORDER = frozenset(
@@ -151,10 +152,10 @@ def check_datetime(value: Any) -> None:
 
 
 def zoned(value: Any) -> Any:
-    """Times without a zone are in UTC, as all of STAC; QGIS sends its times so. Anything else is as it was."""
+    """Times as QGIS writes them, without a zone, are in UTC, as all of STAC. Anything else is as it was."""
     if not isinstance(value, str):
         return value
-    return "/".join(f"{part}Z" if _WITHOUT_ZONE.fullmatch(part) else part for part in value.split("/"))
+    return "/".join(f"{part}Z" if _BY_QGIS.fullmatch(part) else part for part in value.split("/"))
 
 
 def check_names(value: Any, field: str, settings: ApiSettings) -> None:

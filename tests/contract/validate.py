@@ -17,6 +17,7 @@ from urllib.parse import urldefrag, urlparse
 from urllib.response import addinfourl
 
 import requests
+import urllib3
 from requests.adapters import HTTPAdapter
 
 
@@ -54,6 +55,20 @@ def serve_requests(schemas: Schemas) -> None:
     HTTPAdapter.send = from_folder  # type: ignore[method-assign]
 
 
+def serve_urllib3(schemas: Schemas) -> None:
+    """Answer what `urllib3` itself asks of the world, for pystac."""
+    urlopen = urllib3.PoolManager.urlopen
+
+    def from_folder(self: urllib3.PoolManager, method: str, url: str, *args: Any, **kw: Any) -> Any:
+        if _is_loopback(url):
+            return urlopen(self, method, url, *args, **kw)
+        if (content := schemas.read(url)) is None:
+            raise urllib3.exceptions.HTTPError(f"not asked, this runs without a network: {url}")
+        return urllib3.HTTPResponse(io.BytesIO(content), status=200, preload_content=kw.get("preload_content", True))
+
+    urllib3.PoolManager.urlopen = from_folder  # type: ignore[assignment]
+
+
 class SchemaHandler(urllib.request.BaseHandler):
     """Answer what `urllib` asks of the world."""
 
@@ -76,6 +91,7 @@ def main() -> None:
     """Replace the ways out, then run the validator's command."""
     schemas = Schemas(Path(sys.argv.pop(1)))
     serve_requests(schemas)
+    serve_urllib3(schemas)
     urllib.request.install_opener(urllib.request.build_opener(SchemaHandler(schemas)))
     from stac_api_validator.__main__ import main as validator
 
