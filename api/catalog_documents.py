@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import quote
 
 from api.federation import Federation
-from api.stac.links import queryables_link
+from api.stac.links import AGGREGATION_RELS, queryables_link
 
 STAC_VERSION = "1.1.0"
 GEOJSON = "application/geo+json"
@@ -61,9 +61,9 @@ def scoped(root: str, source_id: str, document: JSON) -> JSON:
     """A collection seen from its source: self, parent and items lie below the catalog; the canonical one is that of all sources."""
     here, name = catalog_href(root, source_id), quote(document["id"], safe="")
     own = f"{here}/collections/{name}"
-    kept = [
-        one for one in document["links"] if one.get("rel") not in {"self", "parent", "items", "canonical", "related"}
-    ]
+    # Aggregations would count other sources' items too.
+    replaced = {"self", "parent", "items", "canonical", "related"} | AGGREGATION_RELS
+    kept = [one for one in document["links"] if one.get("rel") not in replaced]
     links = [
         link("self", own),
         link("parent", here),

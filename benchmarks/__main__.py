@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks import growth, harvest, load, search
+from benchmarks import busy, growth, harvest, load, search
 from db import cluster
 from db.settings import DatabaseSettings
 
@@ -24,6 +24,7 @@ PARTS: dict[str, Callable[[DatabaseSettings], dict[str, float]]] = {
     "load": load.run,
     "growth": growth.run,
     "search": search.run,
+    "busy": busy.run,
 }
 
 

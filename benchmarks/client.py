@@ -82,16 +82,23 @@ def medians(seconds: dict[str, list[float]]) -> dict[str, float]:
 
 def rate(peer: Peer, make: Callable[[int], Request], *, connections: int, duration_s: float) -> float:
     """Requests a second that so many clients get together."""
-    done = [0] * connections
-    failed: list[BaseException] = []
     begun = time.monotonic()
+    spent = together(peer, make, connections=connections, is_over=lambda: time.monotonic() - begun >= duration_s)
+    return len(spent) / (time.monotonic() - begun)
+
+
+def together(
+    peer: Peer, make: Callable[[int], Request], *, connections: int, is_over: Callable[[], bool]
+) -> list[float]:
+    """Seconds of each request of so many clients, each asking until it is over. Raises what the first that fails met."""
+    spent: list[list[float]] = [[] for _ in range(connections)]
+    failed: list[BaseException] = []
 
     def work(place: int) -> None:
         client = Client(peer)
         try:
-            while time.monotonic() - begun < duration_s:
-                client.ask(make(place + connections * done[place]))
-                done[place] += 1
+            while not is_over() and not failed:
+                spent[place].append(client.timed(make(place + connections * len(spent[place])))[0])
         except BaseException as error:  # noqa: BLE001 - raised below, in the thread that waits
             failed.append(error)
         finally:
@@ -104,4 +111,4 @@ def rate(peer: Peer, make: Callable[[int], Request], *, connections: int, durati
         thread.join()
     if failed:
         raise failed[0]
-    return sum(done) / (time.monotonic() - begun)
+    return [seconds for one in spent for seconds in one]

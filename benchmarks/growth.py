@@ -90,7 +90,7 @@ async def _run(grown: DatabaseSettings, empty: DatabaseSettings, total: int) -> 
     return found
 
 
-def _made(server: DatabaseSettings, name: str) -> DatabaseSettings:
+def made(server: DatabaseSettings, name: str) -> DatabaseSettings:
     """A new, migrated database."""
     with psycopg.connect(server.conninfo, autocommit=True) as conn:
         conn.execute(f'drop database if exists "{name}" with (force)'.encode())
@@ -113,9 +113,9 @@ async def _fill(database: DatabaseSettings, total: int) -> None:
 
 def fill(server: DatabaseSettings, name: str, total: int) -> None:
     """Make a catalogue of so many items, without measuring."""
-    asyncio.run(_fill(_made(server, name), total))
+    asyncio.run(_fill(made(server, name), total))
 
 
 def run(server: DatabaseSettings, total: int = TOTAL) -> dict[str, float]:
     """Return rates along the way and the decline."""
-    return asyncio.run(_run(_made(server, DATABASE), _made(server, EMPTY), total))
+    return asyncio.run(_run(made(server, DATABASE), made(server, EMPTY), total))

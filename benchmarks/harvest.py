@@ -10,12 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import psycopg
-
 import ingest.harvest
 import ingest.page
 import ingest.settle
-from db.migrate import migrate
+from benchmarks.growth import made
 from db.pools import open_pool
 from db.settings import DatabaseSettings
 from ingest.harvest import Order, Tools, harvest
@@ -68,9 +66,15 @@ def _timer(function: Callable[..., Any], word: str, seconds: Counter[str]) -> Ca
     return waiting if asyncio.iscoroutinefunction(function) else direct
 
 
-async def _run(settings: DatabaseSettings, url: str) -> dict[str, float]:
+def odata_source(url: str) -> Source:
+    """The demonstration's OData upstream without a limit of rate; one collection."""
     mapping = CollectionMapping(COLLECTION, {"collection": "SENTINEL-2", "product_type": "S2MSI2A"})
-    source = Source("bench", "bench", "odata", url, requests_per_second=1e6, collections=(mapping,))
+    return Source("bench", "bench", "odata", url, requests_per_second=1e6, collections=(mapping,))
+
+
+async def _run(settings: DatabaseSettings, url: str) -> dict[str, float]:
+    source = odata_source(url)
+    mapping = source.collections[0]
     found: dict[str, float] = {}
     async with open_pool(settings) as pool:
         for name in ("first", "again"):
@@ -95,9 +99,6 @@ def _resident_mib() -> float:
 
 def run(server: DatabaseSettings) -> dict[str, float]:
     """Return rates and shares of a first harvest and of one that finds nothing new."""
-    settings = server.model_copy(update={"pgdatabase": "bench_harvest"})
-    with psycopg.connect(server.conninfo, autocommit=True) as conn:
-        conn.execute('create database "bench_harvest"')
-    migrate(settings)
+    settings = made(server, "bench_harvest")
     with serve(products=PRODUCTS) as upstream:
         return asyncio.run(_run(settings, upstream.odata_url))

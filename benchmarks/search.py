@@ -43,7 +43,7 @@ def _place_and_time(n: int, degrees: float = 10.0) -> dict[str, str]:
     }
 
 
-def _search(n: int, **more: str) -> Request:
+def search(n: int, **more: str) -> Request:
     asked = {"collections": COLLECTION, "limit": "10", **_place_and_time(n), **more}
     return Request(f"/search?{urlencode(asked)}")
 
@@ -56,11 +56,11 @@ def _cloudless(n: int) -> Request:
 
 
 def _sorted_by_cloud(n: int) -> Request:
-    return _search(n, sortby="eo:cloud_cover")
+    return search(n, sortby="eo:cloud_cover")
 
 
 def _whole_world(n: int) -> Request:
-    return _search(n, limit="100", bbox="-180,-80,180,80")
+    return search(n, limit="100", bbox="-180,-80,180,80")
 
 
 def _newest(n: int) -> Request:
@@ -96,7 +96,7 @@ def _compared(
 
 
 def _latencies(servers: list[Peer], limit: Peer, ids: list[str]) -> Iterator[tuple[str, float]]:
-    yield from _compared("limit 10", [*servers, limit], _search, 60)
+    yield from _compared("limit 10", [*servers, limit], search, 60)
     yield from _compared("limit 100", [*servers, limit], _whole_world, 12)
     yield from _compared("item", [*servers, limit], partial(_item, ids), 60)
     for name, make in {
@@ -114,7 +114,7 @@ def _rates(servers: list[Peer]) -> Iterator[tuple[str, float]]:
     found: dict[str, list[float]] = {server.name: [] for server in servers}
     for turn in range(ROUNDS):
         for server in servers[turn % len(servers) :] + servers[: turn % len(servers)]:
-            found[server.name].append(rate(server, _search, connections=CONNECTIONS, duration_s=DURATION_S))
+            found[server.name].append(rate(server, search, connections=CONNECTIONS, duration_s=DURATION_S))
     ours = statistics.median(found["ours"])
     for name, values in found.items():
         yield f"{CONNECTIONS} connections, limit 10: {name}, requests/s", statistics.median(values)
@@ -148,9 +148,12 @@ def _walks(servers: list[Peer]) -> Iterator[tuple[str, float]]:
     yield f"walk: page {PAGES}, stock / ours", last["stock"] / last["ours"]
 
 
-def _catalogue(server: DatabaseSettings, size: int) -> DatabaseSettings:
-    """A catalogue of this size, made when it is missing."""
+def catalogue(server: DatabaseSettings, size: int, *, fresh: bool = False) -> DatabaseSettings:
+    """A catalogue of this size, made when it is missing; a fresh one is made anew and may be changed."""
     name = growth.DATABASE if size == growth.TOTAL else f"bench_{size}"
+    if fresh:
+        growth.fill(server, "bench_fresh", size)
+        return server.model_copy(update={"pgdatabase": "bench_fresh"})
     with psycopg.connect(server.conninfo) as conn:
         is_there = conn.execute("select exists (select from pg_database where datname = %s)", (name,)).fetchone() == (
             True,
@@ -163,10 +166,10 @@ def _catalogue(server: DatabaseSettings, size: int) -> DatabaseSettings:
 def _curve(server: DatabaseSettings, folder: Path) -> Iterator[tuple[str, float]]:
     """The same requests on catalogues of growing size."""
     with contextlib.ExitStack() as stack:
-        sized = [stack.enter_context(peers.ours(_catalogue(server, size), folder, f"{size:,} items")) for size in SIZES]
-        ids = _ids(_catalogue(server, SIZES[0]))
+        sized = [stack.enter_context(peers.ours(catalogue(server, size), folder, f"{size:,} items")) for size in SIZES]
+        ids = _ids(catalogue(server, SIZES[0]))
         for name, make in {
-            "limit 10": _search, "limit 100": _whole_world, "cloud cover below 20": _cloudless, "item": partial(_item, ids),
+            "limit 10": search, "limit 100": _whole_world, "cloud cover below 20": _cloudless, "item": partial(_item, ids),
         }.items():  # fmt: skip
             for size, value in medians(interleaved(sized, make, 30)).items():
                 yield f"curve: {name}, {size}, ms", value
@@ -176,7 +179,7 @@ def run(server: DatabaseSettings) -> dict[str, float]:
     """Return latencies, rates, a walk and the cost curve. Servers' logs and the stock environment are below the server's data folder."""
     folder = server.data_dir / "peers"
     folder.mkdir(exist_ok=True)
-    database = _catalogue(server, growth.TOTAL)
+    database = catalogue(server, growth.TOTAL)
     ready_text.prepare(database)
     ids = _ids(database)
     found: dict[str, float] = {}

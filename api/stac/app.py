@@ -12,7 +12,6 @@ from urllib.parse import urlencode
 import orjson
 from asyncpg import Connection
 from fastapi import FastAPI
-from pydantic import field_validator
 from stac_fastapi.api.app import StacApi
 from stac_fastapi.api.models import (
     ItemCollectionUri,
@@ -32,7 +31,6 @@ from stac_fastapi.extensions.sort import (
 )
 from stac_fastapi.pgstac.config import Settings
 from stac_fastapi.pgstac.models.extensions import Extensions
-from stac_fastapi.pgstac.types.search import PgstacSearch
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -42,24 +40,19 @@ from api.guard import check_search, refuse, zoned
 from api.problems import Problem, add_handlers, answer
 from api.public_url import Mounted
 from api.settings import ApiSettings
+from api.stac.aggregate import create_extension
+from api.stac.aggregations import Asked
 from api.stac.client import Client
 from api.stac.documents import Documents
 from api.stac.inline import make_models_inline
 from api.stac.openapi import describe_in_3_0
 from api.stac.queries import QueryExtension
 from api.stac.queryables import Queryables, Sortables, collection_schemas
+from api.stac.requests import Search
 
 DESCRIPTION = "One STAC API over every Earth-observation catalogue that is harvested here."
 VERSION = "1.0.0"
-
-
-class Search(PgstacSearch):  # type: ignore[misc]
-    """The body of a search; takes one text where a list belongs, as some clients (and stac-api-validator) send it."""
-
-    @field_validator("collections", "ids", mode="before")
-    @classmethod
-    def _listed(cls, value: Any) -> Any:
-        return [value] if isinstance(value, str) else value
+_WITH_SEARCH_IN_BODY = ("/search", "/aggregate")
 
 
 class Guard:
@@ -89,21 +82,26 @@ class Guard:
         if parameters.get("datetime") != (when := zoned(parameters.get("datetime"))):
             parameters["datetime"] = when
             scope["query_string"] = urlencode([*_others(request, "datetime"), ("datetime", when)]).encode()
-        check_search(parameters, self._settings)
+        self._check(scope, parameters)
         if scope["method"] != "POST":
             return receive
         _check_media_type(request)
         body = await self._body(request)
-        if scope["path"].rstrip("/").endswith("/search"):
+        if scope["path"].rstrip("/").endswith(_WITH_SEARCH_IN_BODY):
             try:
                 document = orjson.loads(body or b"{}")
             except orjson.JSONDecodeError:
                 raise refuse("INVALID_BODY", "the body is no JSON") from None
-            if isinstance(document, dict) and document.get("datetime") != (when := zoned(document.get("datetime"))):
-                body = orjson.dumps({**document, "datetime": when})
-                document["datetime"] = when
-            check_search(document, self._settings)
+            if isinstance(document, dict) and "datetime" in document:
+                document["datetime"] = zoned(document["datetime"])
+            self._check(scope, document)
+            body = orjson.dumps(document)  # as it was checked: another parser would read integers that nobody can store
         return _replayed(body)
+
+    def _check(self, scope: Scope, parameters: Any) -> None:
+        check_search(parameters, self._settings)
+        if scope["path"].rstrip("/").endswith("/aggregate"):
+            Asked.of(parameters)
 
     async def _body(self, request: Request) -> bytes:
         body = bytearray()
@@ -179,6 +177,13 @@ def create_stac_app(settings: ApiSettings) -> FastAPI:
     )
     collection_search = extensions.collection_search
     assert collection_search is not None
+    client = Client(  # type: ignore[call-arg]
+        pgstac_search_model=post_model,
+        title=settings.title,
+        description=DESCRIPTION,
+        landing_page_id="stac-federator",
+    )
+    aggregation = create_extension(client, [extensions.search_map[name] for name in ("query", "filter")])
     api = StacApi(
         app=FastAPI(
             openapi_url=stac_settings.openapi_url,
@@ -188,13 +193,8 @@ def create_stac_app(settings: ApiSettings) -> FastAPI:
             description=stac_settings.stac_fastapi_description,
         ),
         settings=stac_settings,
-        extensions=[*extensions.search, *extensions.item_collection, collection_search],
-        client=Client(  # type: ignore[call-arg]
-            pgstac_search_model=post_model,
-            title=settings.title,
-            description=DESCRIPTION,
-            landing_page_id="stac-federator",
-        ),
+        extensions=[*extensions.search, *extensions.item_collection, collection_search, aggregation],
+        client=client,
         response_class=JSONResponse,
         items_get_request_model=items_model,  # type: ignore[arg-type]
         search_get_request_model=create_get_request_model(extensions.search),

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import parse_qsl, quote, urlencode, urljoin, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit, urlunsplit
 
 import orjson
 from stac_fastapi.types.errors import NotFoundError
 from starlette.requests import Request
 
 from api.access import principals_of
-from api.stac.links import QUERYABLES, SORTABLES, Link, queryables_link, root_of, sortables_link
+from api.stac.links import (
+    AGGREGATION_RELS,
+    QUERYABLES,
+    SORTABLES,
+    Link,
+    aggregation_links,
+    collection_href,
+    queryables_link,
+    root_of,
+    sortables_link,
+)
 from db.queries import sql
 from ingest.packing import OWN_RELS
 
@@ -20,7 +30,7 @@ DEFAULT_LIMIT = 200
 #: Of lists without pages.
 MOST_COLLECTIONS = 10_000
 _SCHEMA = "application/schema+json"
-_OWN_RELS = {*OWN_RELS, QUERYABLES, SORTABLES}
+_OWN_RELS = {*OWN_RELS, *AGGREGATION_RELS, QUERYABLES, SORTABLES}
 
 
 async def find_collections(request: Request, search: Mapping[str, Any], limit: int, offset: int) -> dict[str, Any]:
@@ -65,7 +75,7 @@ def with_links(content: dict[str, Any], root: str) -> dict[str, Any]:
     """A stored collection with links of where it is; one without id (`fields`) stays as it is."""
     if "id" not in content:
         return content
-    here = f"{root}/collections/{quote(content['id'], safe='')}"
+    here = collection_href(root, content["id"])
     links: list[Link] = [
         {"rel": "self", "type": "application/json", "href": here},
         {"rel": "parent", "type": "application/json", "href": f"{root}/"},
@@ -74,6 +84,7 @@ def with_links(content: dict[str, Any], root: str) -> dict[str, Any]:
         {"rel": "queryables", "type": _SCHEMA, "title": "Queryables", "href": f"{here}/queryables"},
         queryables_link(f"{here}/queryables"),
         sortables_link(f"{here}/sortables"),
+        *aggregation_links(here),
     ]
     stored = [one for one in content.get("links") or () if one.get("rel") not in _OWN_RELS]
     links += [{**one, "href": urljoin(f"{root}/", str(one.get("href", "")))} for one in stored]

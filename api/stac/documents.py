@@ -19,8 +19,8 @@ from api.changes import Changes
 
 #: Paths below the STAC API, without the mount.
 _KEPT = re.compile(
-    r"/?|/(conformance|collections|queryables|sortables|collections-(queryables|sortables)|children|catalogs|api)/?"
-    r"|/collections/[^/]+(/(queryables|sortables))?/?"
+    r"/?|/(conformance|collections|queryables|aggregations|sortables|collections-(queryables|sortables)|children|catalogs|api)/?"
+    r"|/collections/[^/]+(/(queryables|aggregations|sortables))?/?"
     r"|/catalogs/[^/]+(/(conformance|catalogs|children|queryables|collections(/[^/]+)?))?/?"
 )
 MOST_BYTES = 32 * 2**20

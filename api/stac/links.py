@@ -1,10 +1,10 @@
-"""Links of pages of items."""
+"""Links of pages of items, and to what both the root and its collections have."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 from starlette.requests import Request
 
@@ -14,6 +14,8 @@ _SCHEMA = "application/schema+json"
 #: Relations of OGC API - Features, parts 3 and 5.
 QUERYABLES = "http://www.opengis.net/def/rel/ogc/1.0/queryables"
 SORTABLES = "http://www.opengis.net/def/rel/ogc/1.0/sortables"
+#: Relations of `aggregation_links`.
+AGGREGATION_RELS = frozenset({"aggregate", "aggregations"})
 
 
 def root_of(request: Request) -> str:
@@ -29,6 +31,21 @@ def queryables_link(href: str) -> Link:
 def sortables_link(href: str) -> Link:
     """Where it says what can be sorted by."""
     return {"rel": SORTABLES, "type": _SCHEMA, "title": "Sortables", "href": href}
+
+
+def collection_href(root: str, collection_id: str) -> str:
+    """Where a collection is."""
+    return f"{root}/collections/{quote(collection_id, safe='')}"
+
+
+def aggregation_links(here: str) -> list[Link]:
+    """Links to the aggregations of what is at `here`, the root or a collection."""
+    json = "application/json"
+    return [
+        {"rel": "aggregate", "type": json, "title": "Aggregate", "href": f"{here}/aggregate", "method": "GET"},
+        {"rel": "aggregate", "type": json, "title": "Aggregate", "href": f"{here}/aggregate", "method": "POST"},
+        {"rel": "aggregations", "type": json, "title": "Aggregations", "href": f"{here}/aggregations"},
+    ]
 
 
 def page_links(

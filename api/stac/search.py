@@ -132,10 +132,7 @@ class Searcher:
         rest = (list(principals), edge.values, edge.backward, limit + 1, cut_at, since)
         query = (sql("api.search_page"), plan.condition, plan.keys) if plan else (sql("api.newest_page"), key.decode())
         async with self._pool.acquire() as conn:
-            try:
-                found = await conn.fetch(*query, *rest)
-            except asyncpg.DeadlockDetectedError:  # with an ingest that makes partitions; once is enough
-                found = await conn.fetch(*query, *rest)
+            found = await fetched(conn, *query, *rest)
             rows = list(found[:limit])
             if edge.backward:
                 rows.reverse()
@@ -153,6 +150,14 @@ class Searcher:
             return self._bases[collection, tag]
         base = await conn.fetchval(sql("api.base_item"), collection, tag) or {}
         return self._bases.keep((collection, tag), {name: value for name, value in base.items() if value is not None})
+
+
+async def fetched(conn: Any, *query: Any) -> list[Any]:
+    """Rows of a query; it is asked once more when it was in a deadlock with an ingest that makes partitions."""
+    try:
+        return list(await conn.fetch(*query))
+    except asyncpg.DeadlockDetectedError:
+        return list(await conn.fetch(*query))
 
 
 def _cuts(partitions: Sequence[Partition], newest_first: bool | None, edge: Edge, rows: float) -> list[datetime]:

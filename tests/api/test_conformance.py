@@ -61,6 +61,10 @@ PROOFS = {
     f"{RC1}/collection-search#query": f"{HERE}collection_search",
     f"{SORT}/collection-search#sort": "test_queryables:test_collections_are_sorted_and_filtered_by_what_they_say",
     f"{SORT}/collection-search#sortables": "test_queryables:test_collections_are_sorted_and_filtered_by_what_they_say",
+    # Aggregation
+    "https://api.stacspec.org/v0.3.0/aggregation": "test_aggregate:test_aggregations_are_those_of_the_items_that_the_search_finds",
+    "https://api.stacspec.org/v0.3.0/aggregation#filter": "test_aggregate:test_every_filter_of_the_search_by_get_and_by_post",
+    "https://api.stacspec.org/v0.3.0/aggregation#query": "test_aggregate:test_every_filter_of_the_search_by_get_and_by_post",
     # Catalogs
     f"{STAC}/children": "test_catalogs:test_children_of_the_root_are_its_catalogs_and_collections",
     f"{STAC}/children#type-filter": "test_catalogs:test_children_of_the_root_are_its_catalogs_and_collections",

@@ -110,7 +110,7 @@ def test_links_never_come_from_headers(api: httpx.Client) -> None:
 BAD_GET = [
     {"bbox": "1,2,3"}, {"bbox": "a,b,c,d"}, {"bbox": "nan,0,1,1"}, {"bbox": "0,10,1,5"}, {"bbox": "0,-100,1,5"},
     {"bbox": "1e400,0,1,1"}, {"datetime": "yesterday"}, {"datetime": "2026-01-02T00:00:00Z/2026-01-01T00:00:00Z"}, {"datetime": ".."},
-    {"datetime": "2026-01-01T00:00:00"}, {"filter": "eo:cloud_cover << 3"}, {"filter": "(" * 3000 + "1=1" + ")" * 3000},
+    {"datetime": "2026-01-01 00:00:00"}, {"filter": "eo:cloud_cover << 3"}, {"filter": "(" * 3000 + "1=1" + ")" * 3000},
     {"filter": "NOT " * 3000 + "1=1"}, {"filter": "a=1 OR " * 1000 + "a=1"}, {"filter": "{}", "filter-lang": "cql2-json"},
     {"filter": "{", "filter-lang": "cql2-json"}, {"limit": "0"}, {"limit": "-1"}, {"limit": "many"}, {"limit": "1.5"},
     {"token": "next:nobody:nothing"}, {"token": "'; drop table x"}, {"token": "next"}, {"ids": ",".join(["x"] * 1001)}, {"ids": "a\0b"},

@@ -82,6 +82,24 @@ def test_no_search_finds_or_counts_them(service: httpx.Client, search: dict[str,
     assert service.post("/search", json={**search, "limit": 1}).json().get("numberMatched", 0) == len(public)
 
 
+@pytest.mark.parametrize("search", SEARCHES, ids=str)
+def test_no_aggregation_counts_them(service: httpx.Client, search: dict[str, Any]) -> None:
+    names = [one["name"] for one in service.get("/aggregations").json()["aggregations"]]
+    asked = {name: value for name, value in search.items() if name != "sortby"} | {"aggregations": names}
+    everything, seen = (service.post("/aggregate", json=asked, headers=headers) for headers in (ADMIN, {}))
+    assert everything.status_code == seen.status_code == 200
+    assert GRD not in seen.text
+    public = features(service.post("/search", json={**search, "limit": 1000}))
+    counted = {one["name"]: one for one in seen.json()["aggregations"]}
+    of_all = {one["name"]: one for one in everything.json()["aggregations"]}
+    assert counted["total_count"]["value"] == len(public) < of_all["total_count"]["value"]
+    for name in ("collection_frequency", "datetime_frequency", "centroid_geohash_grid_frequency", "platform_frequency"):
+        assert sum(bucket["frequency"] for bucket in counted[name]["buckets"]) == len(public), name
+        assert counted[name]["overflow"] == 0
+    (cell,) = counted["geometry_geotile_grid_frequency"]["buckets"] or [{"frequency": 0}]
+    assert cell["frequency"] == len(public)
+
+
 def test_a_walk_turns_no_page_to_them(service: httpx.Client) -> None:
     page = service.get("/search", params={"limit": 7}).json()
     found = [(one["collection"], one["id"]) for one in page["features"]]
@@ -110,6 +128,11 @@ def test_a_token_of_one_caller_is_refused_to_another(service: httpx.Client) -> N
         (f"/collections/{GRD}/items", "/collections/no-such/items"),
         (f"/collections/{GRD}/items/item-0001", "/collections/no-such/items/item-0001"),
         (f"/collections/{GRD}/queryables", "/collections/no-such/queryables"),
+        (f"/collections/{GRD}/aggregations", "/collections/no-such/aggregations"),
+        (
+            f"/collections/{GRD}/aggregate?aggregations=total_count",
+            "/collections/no-such/aggregate?aggregations=total_count",
+        ),
         (f"/collections/{L2A}/items/{HIDDEN_ITEM}", f"/collections/{L2A}/items/no-such"),
     ],
 )
@@ -128,6 +151,7 @@ def test_collections_and_landing_page_do_not_name_them(service: httpx.Client) ->
         "/collections?q=sentinel",
         "/collections?limit=1",
         "/queryables",
+        "/aggregations",
         "/collections?bbox=-180,-90,180,90",
     ):
         answer = service.get(path)
