@@ -45,6 +45,8 @@ _TEMPORAL = frozenset(
 _ARRAYS = ("a_contains", "a_containedby", "a_equals", "a_overlaps")
 #: Properties that pgstac reads as times by themselves.
 _TIMES = frozenset({"datetime", "start_datetime", "end_datetime", "created", "updated", "published"})
+#: Up to here every whole number is a float.
+_EXACT = 2**53
 #: Strings that pgstac takes for parts of a filter's structure.
 _STRUCTURE = frozenset({"op", "args", "filter", "property", "upper", "lower", "timestamp", "interval"})
 #: True of no item; the planner sees that at once.
@@ -128,8 +130,8 @@ def _joined(op: str, parts: list[Any]) -> Any:
 def _scalar(value: Any) -> Any:
     if value is None or isinstance(value, list):
         raise refused("a value is a text, a number, true, false, a time, a property or a function")
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
+    if isinstance(value, float):
+        return _plain(value)
     if isinstance(value, str):
         return _made("federator_concat", value[:1], value[1:]) if value in _STRUCTURE else value
     if not isinstance(value, dict):
@@ -263,7 +265,8 @@ def _array_operand(value: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+    """A number that is whole without the point that pgstac's texts of integers have not, as far as it is exact."""
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) <= _EXACT else value
 
 
 def _array(op: str, *args: Any) -> Any:
