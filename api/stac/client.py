@@ -28,7 +28,7 @@ from api.stac.features import FeatureWriter
 from api.stac.fields import Fields, fields_of
 from api.stac.filters import planned
 from api.stac.landing import completed
-from api.stac.links import AGGREGATION_RELS, aggregation_links, page_links, root_of
+from api.stac.links import page_links, root_of
 from api.stac.search import Found, Searcher
 from api.stac.tokens import TokenInvalid
 from api.stac.within import Within
@@ -51,9 +51,7 @@ class Client(CoreCrudClient):  # type: ignore[misc]
         page = completed(
             await super().landing_page(**kwargs), await every_collection(request), federation, root_of(request)
         )
-        own = [link for link in page["links"] if link["rel"] not in AGGREGATION_RELS]
-        links = [*own, *aggregation_links(root_of(request))]
-        return {**page, "links": links, "conformsTo": self._conforming(federation)}
+        return {**page, "conformsTo": self._conforming(federation)}
 
     async def conformance(self, **kwargs: Any) -> Any:
         """`GET /conformance`."""

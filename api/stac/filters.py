@@ -45,6 +45,8 @@ _TEMPORAL = frozenset(
 _ARRAYS = ("a_contains", "a_containedby", "a_equals", "a_overlaps")
 #: Properties that pgstac reads as times by themselves.
 _TIMES = frozenset({"datetime", "start_datetime", "end_datetime", "created", "updated", "published"})
+#: Up to here every whole number is a float.
+_EXACT = 2**53
 #: Strings that pgstac takes for parts of a filter's structure.
 _STRUCTURE = frozenset({"op", "args", "filter", "property", "upper", "lower", "timestamp", "interval"})
 #: True of no item; the planner sees that at once.
@@ -263,8 +265,8 @@ def _array_operand(value: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """Integers without a point, as far as JSON's writer takes them."""
-    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**63 else value
+    """A number that is whole without the point that pgstac's texts of integers have not, as far as it is exact."""
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) <= _EXACT else value
 
 
 def _array(op: str, *args: Any) -> Any:

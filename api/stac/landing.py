@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from api.catalog_documents import catalog_href, link
 from api.federation import Federation
-from api.stac.links import sortables_link
+from api.stac.links import AGGREGATION_RELS, aggregation_links, sortables_link
 
 JSON = dict[str, Any]
 
@@ -16,7 +16,8 @@ JSON = dict[str, Any]
 def completed(page: Mapping[str, Any], collections: Sequence[JSON], federation: Federation, root: str) -> JSON:
     """Return the page; `collections` are those that the caller may see."""
     links = [
-        *page["links"],
+        *(one for one in page["links"] if one["rel"] not in AGGREGATION_RELS),
+        *aggregation_links(root),
         sortables_link(f"{root}/sortables"),
         link("children", f"{root}/children", title="All catalogs and collections"),
         link("catalogs", f"{root}/catalogs", title="What each source offers"),

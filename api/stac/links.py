@@ -10,17 +10,27 @@ from starlette.requests import Request
 
 Link = dict[str, Any]
 _GEOJSON = "application/geo+json"
-#: Relations of `aggregation_links`.
-AGGREGATION_RELS = frozenset({"aggregate", "aggregations"})
 _SCHEMA = "application/schema+json"
 #: Relations of OGC API - Features, parts 3 and 5.
 QUERYABLES = "http://www.opengis.net/def/rel/ogc/1.0/queryables"
 SORTABLES = "http://www.opengis.net/def/rel/ogc/1.0/sortables"
+#: Relations of `aggregation_links`.
+AGGREGATION_RELS = frozenset({"aggregate", "aggregations"})
 
 
 def root_of(request: Request) -> str:
     """The STAC API's URL without a slash at its end."""
     return str(request.base_url).removesuffix("/")
+
+
+def queryables_link(href: str) -> Link:
+    """Where it says what can be filtered by."""
+    return {"rel": QUERYABLES, "type": _SCHEMA, "title": "Queryables", "href": href}
+
+
+def sortables_link(href: str) -> Link:
+    """Where it says what can be sorted by."""
+    return {"rel": SORTABLES, "type": _SCHEMA, "title": "Sortables", "href": href}
 
 
 def collection_href(root: str, collection_id: str) -> str:
@@ -36,16 +46,6 @@ def aggregation_links(here: str) -> list[Link]:
         {"rel": "aggregate", "type": json, "title": "Aggregate", "href": f"{here}/aggregate", "method": "POST"},
         {"rel": "aggregations", "type": json, "title": "Aggregations", "href": f"{here}/aggregations"},
     ]
-
-
-def queryables_link(href: str) -> Link:
-    """Where it says what can be filtered by."""
-    return {"rel": QUERYABLES, "type": _SCHEMA, "title": "Queryables", "href": href}
-
-
-def sortables_link(href: str) -> Link:
-    """Where it says what can be sorted by."""
-    return {"rel": SORTABLES, "type": _SCHEMA, "title": "Sortables", "href": href}
 
 
 def page_links(

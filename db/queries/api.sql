@@ -142,10 +142,10 @@ select federator.count_collections($1::text::jsonb, $2::text[]) as matched;
 -- One collection, if the caller may see it.
 select federator.collection($1, $2::text[]) as content;
 
--- name: aggregate
--- How many items a search finds, when the first begins and the last ends, and how many are in each bucket.
-select matched, first, last, buckets from federator.aggregate(pgstac.stac_search_to_where($1::text::jsonb), $2::text[], $3::text::jsonb, $4);
-
 -- name: property_facts
 -- Of these collections, or (null) of all.
 select collections, registered, summaries, is_open from federator.property_facts($1::text[], $2::text[]);
+
+-- name: aggregate
+-- How many items a search finds, when the first begins and the last ends, and how many are in each bucket.
+select matched, first, last, buckets from federator.aggregate(pgstac.stac_search_to_where($1::text::jsonb), $2::text[], $3::text::jsonb, $4);

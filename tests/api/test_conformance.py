@@ -19,7 +19,6 @@ STAC, RC1, RC2 = (
     "https://api.stacspec.org/v1.0.0-rc.2",
 )
 SORT = "https://api.stacspec.org/v1.1.0"
-AGGREGATION = "https://api.stacspec.org/v0.3.0/aggregation"
 OGC = "http://www.opengis.net/spec"
 CQL2 = f"{OGC}/cql2/1.0/conf"
 HERE = "test_conformance:test_"
@@ -63,9 +62,9 @@ PROOFS = {
     f"{SORT}/collection-search#sort": "test_queryables:test_collections_are_sorted_and_filtered_by_what_they_say",
     f"{SORT}/collection-search#sortables": "test_queryables:test_collections_are_sorted_and_filtered_by_what_they_say",
     # Aggregation
-    f"{AGGREGATION}": "test_aggregate:test_aggregations_are_those_of_the_items_that_the_search_finds",
-    f"{AGGREGATION}#filter": "test_aggregate:test_every_filter_of_the_search_by_get_and_by_post",
-    f"{AGGREGATION}#query": "test_aggregate:test_every_filter_of_the_search_by_get_and_by_post",
+    "https://api.stacspec.org/v0.3.0/aggregation": "test_aggregate:test_aggregations_are_those_of_the_items_that_the_search_finds",
+    "https://api.stacspec.org/v0.3.0/aggregation#filter": "test_aggregate:test_every_filter_of_the_search_by_get_and_by_post",
+    "https://api.stacspec.org/v0.3.0/aggregation#query": "test_aggregate:test_every_filter_of_the_search_by_get_and_by_post",
     # Catalogs
     f"{STAC}/children": "test_catalogs:test_children_of_the_root_are_its_catalogs_and_collections",
     f"{STAC}/children#type-filter": "test_catalogs:test_children_of_the_root_are_its_catalogs_and_collections",
