@@ -11,7 +11,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 import shapely
@@ -155,7 +155,7 @@ def has_heights(geometry: JSON) -> bool:
     return len(position) > 2
 
 
-def _by_shapely(geometry: JSON, dimensions: int) -> bytes:
+def _by_shapely(geometry: JSON, dimensions: Literal[2, 3]) -> bytes:
     packed: bytes = shapely.to_wkb(
         shapely.set_srid(shape(geometry), 4326), output_dimension=dimensions, include_srid=True
     )

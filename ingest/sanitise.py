@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 
 from ingest.errors import RecordRejected
+from lineage.canonical import has_long_number
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 64
@@ -22,8 +23,7 @@ YEARS = (1900, 2100)
 _ID = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._~-]{1,512}")
 #: What may hide in the JSON text of a value: NUL, a number that is not finite (orjson writes null), an integer beyond 2**53.
 _NUL_OR_NULL = (b"\\u0000", b"null")
-_HUGE_INTEGERS = tuple(re.compile(one) for one in (rb":-?\d{16}", rb",-?\d{16}", rb"\[-?\d{16}"))
-_CONTAINERS = frozenset({dict, list})
+_DEEP_LINE = b"\n" + b" " * 2 * MAX_DEPTH
 _STRICTLY = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
 _RFC3339 = re.compile(r"\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(\.\d+)?([Zz]|[+-]\d{2}:\d{2})")
 
@@ -63,54 +63,53 @@ def check_id(value: Any) -> None:
 
 
 def check_item(item: dict[str, Any]) -> dict[str, Any]:
-    """Return the item when it may be stored.
+    """Return the item when it may be stored. Raises as `item_text`."""
+    item_text(item)
+    return item
+
+
+def item_text(item: dict[str, Any]) -> bytes:
+    """Return the JSON of an item that may be stored.
 
     Raises:
         RecordRejected: "id-invalid", "datetime-invalid", "content-invalid" (NUL, half characters, non-finite or huge
             numbers), "too-deep", "too-large".
     """
     check_id(item.get("id"))
-    check_content(item)
+    text = check_content(item)
     _check_times(item["properties"])
-    if len(orjson.dumps(item)) > MAX_BYTES:
+    if len(text) > MAX_BYTES:
         raise RecordRejected("too-large", f"the item is larger than {MAX_BYTES} bytes")
-    return item
+    return text
 
 
-def check_content(value: Any) -> None:
-    """Look at any JSON that is to be stored.
+def check_content(value: Any) -> bytes:
+    """Look at any JSON that is to be stored; returns its text.
 
     Raises:
         RecordRejected: "content-invalid", "too-deep".
     """
-    if not _is_plainly_good(value):
+    text = _plainly_good(value)
+    if text is None:
         _check_value(value, 0)
+        text = orjson.dumps(value)
+    return text
 
 
-def _is_plainly_good(value: Any) -> bool:
-    """True when a look at the JSON text shows that nothing is wrong: a tenth of the time of looking at every member."""
+def _plainly_good(value: Any) -> bytes | None:
+    """The JSON text when a look at it shows that nothing is wrong: a tenth of the time of looking at every member."""
     try:
         text = orjson.dumps(value, option=_STRICTLY)
     except TypeError:
-        return False
-    if any(one in text for one in _NUL_OR_NULL) or any(one.search(text) for one in _HUGE_INTEGERS):
-        return False
-    return not (type(value) in _CONTAINERS and _is_deep(value))
+        return None
+    if any(one in text for one in _NUL_OR_NULL) or has_long_number(text) or _is_deep(value):
+        return None
+    return text
 
 
 def _is_deep(value: Any) -> bool:
-    """True when lists and objects, of JSON and no subclasses, nest so deep that it must be looked at closely."""
-    level = [value]
-    for _ in range(MAX_DEPTH):
-        level = [
-            child
-            for one in level
-            for child in (one.values() if type(one) is dict else one)
-            if type(child) in _CONTAINERS
-        ]
-        if not level:
-            return False
-    return True
+    """True when lists and objects nest so deep that it must be looked at closely. A level indents two blanks; texts have no line ends."""
+    return _DEEP_LINE in orjson.dumps(value, option=_STRICTLY | orjson.OPT_INDENT_2)
 
 
 def _check_times(properties: dict[str, Any]) -> None:
@@ -136,8 +135,8 @@ def time_of(properties: dict[str, Any], name: str, years: tuple[int, int] = YEAR
 
 
 def pointer(*parts: str | int) -> str:
-    """The JSON pointer (RFC 6901) to a place."""
-    return "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in parts)
+    """The JSON pointer (RFC 6901) to a place; endless names are cut."""
+    return "".join(f"/{str(part)[:100].replace('~', '~0').replace('/', '~1')}" for part in parts)
 
 
 def _check_value(value: Any, depth: int) -> None:
