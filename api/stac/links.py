@@ -16,6 +16,10 @@ _SCHEMA = "application/schema+json"
 #: Relations of OGC API - Features, parts 3 and 5.
 QUERYABLES = "http://www.opengis.net/def/rel/ogc/1.0/queryables"
 SORTABLES = "http://www.opengis.net/def/rel/ogc/1.0/sortables"
+#: Relations of links that are made for items and collections when they are read, besides `ingest.packing.OWN_RELS`.
+MADE_RELS = AGGREGATION_RELS | {
+    "queryables", QUERYABLES, SORTABLES, "version-history", "lineage", "tilejson", "preview",
+}  # fmt: skip
 
 
 def root_of(request: Request) -> str:
@@ -46,6 +50,10 @@ def queryables_link(href: str) -> Link:
 def sortables_link(href: str) -> Link:
     """Where it says what can be sorted by."""
     return {"rel": SORTABLES, "type": _SCHEMA, "title": "Sortables", "href": href}
+#: Relations of links that are made for items and collections when they are read, besides `ingest.packing.OWN_RELS`.
+MADE_RELS = AGGREGATION_RELS | {
+    "queryables", QUERYABLES, SORTABLES, "version-history", "lineage", "tilejson", "preview",
+}  # fmt: skip
 
 
 def page_links(
