@@ -90,6 +90,11 @@ def test_what_is_wrong_with_a_collection_is_told(editor: Editor) -> None:
         assert (answer.status_code, answer.json()["code"]) in ((400, "INVALID_EXTENT"), (400, "INVALID_COLLECTION"))
 
 
+def test_a_collection_may_have_a_long_id(editor: Editor) -> None:
+    assert editor.client.post("/collections", json=collection("x" * 512)).status_code == 201
+    assert editor.client.delete(f"/collections/{'x' * 512}").status_code == 204
+
+
 def test_collections_of_the_house_are_kept_by_their_files(editor: Editor) -> None:
     described = editor.nobody.get("/collections/sentinel-2-l2a").json()
     is_problem(editor.client.put("/collections/sentinel-2-l2a", json=described), 409, "COLLECTION_IS_KEPT")
