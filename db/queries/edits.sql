@@ -37,18 +37,19 @@ returning item_id;
 select collection, id, packed, geometry, content from federator.item($1, $2, $3::text[]);
 
 -- name: collection_now
--- As it is stored, locked, if the caller may see it.
-select content::text as content from pgstac.collections
-where id = $1 and content ->> 'type' = 'Collection' and id <> all (federator.hidden_collections($2::text[]))
-for update;
+-- As it is stored and as it is shown (0011_queryables.sql), locked, if the caller may see it.
+select c.content::text as content, federator.described(c.content, s.summary)::text as shown
+from pgstac.collections as c left join federator.collection_summary as s on s.collection_id = c.id
+where c.id = $1 and c.content ->> 'type' = 'Collection' and c.id <> all (federator.hidden_collections($2::text[]))
+for update of c;
 
 -- name: insert_collection
 -- Nothing comes back when there is one of that id.
-insert into pgstac.collections (content) values ($1::text::jsonb) on conflict (id) do nothing returning content::text as content;
+insert into pgstac.collections (content) values ($1::text::jsonb) on conflict (id) do nothing returning id;
 
 -- name: replace_collection
 -- The whole document.
-update pgstac.collections set content = $2::text::jsonb where id = $1 returning content::text as content;
+update pgstac.collections set content = $2::text::jsonb where id = $1;
 
 -- name: running_harvest
 -- A run into this collection that has given a sign of life within so many seconds.

@@ -64,6 +64,19 @@ def test_what_is_read_and_put_back_is_no_change(editor: Editor) -> None:
     assert editor.events("same", None) == [("CREATE", "user:token")]
 
 
+def test_what_items_tell_of_a_collection_is_not_written_into_it(editor: Editor) -> None:
+    editor.client.post("/collections", json=collection("told"))
+    editor.client.post("/collections/told/items", json=item("told-1", within="told"))
+    read = editor.nobody.get("/collections/told")
+    assert read.json()["extent"]["spatial"]["bbox"] == [[16, 48, 17, 49]]
+    assert editor.client.put("/collections/told", json=read.json()).status_code == 204
+    assert editor.events("told", None) == [("CREATE", "user:token")]
+    tag = {"If-Match": read.headers["etag"]}
+    assert editor.client.patch("/collections/told", json={"title": "Told"}, headers=MERGE | tag).status_code == 204
+    ((stored,),) = editor.rows("select content -> 'extent' from pgstac.collections where id = 'told'")
+    assert stored == collection("told")["extent"]
+
+
 def test_what_is_wrong_with_a_collection_is_told(editor: Editor) -> None:
     is_problem(editor.client.post("/collections", json=collection("own-products")), 409, "COLLECTION_EXISTS")
     is_problem(editor.client.put("/collections/none", json=collection("none")), 404, "NOT_FOUND")
