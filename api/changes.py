@@ -40,6 +40,10 @@ class Changes:
         if payload != SUMMARIES:
             self._on_change()
 
+    def note(self) -> None:
+        """This process has changed the catalogue itself: its next answer is new, before the news is here."""
+        self._changed()
+
     def _changed(self) -> None:
         self.generation += 1
         self._on_change()

@@ -14,6 +14,8 @@ from db.queries import sql
 from ingest.model import Source
 
 CONFORMANCE = "https://api.openeo.org/extensions/federation/0.1.0"
+#: A collection's member with the ids of its sources.
+BACKENDS = "federation:backends"
 #: The extension asks for so many at least; fewer are no federation.
 FEWEST = 2
 
@@ -75,4 +77,4 @@ async def federation_of(request: Request) -> Federation:
 def named(collection: JSON, federation: Federation) -> JSON:
     """A collection with the sources that offer it; one without id (`fields`) stays as it is."""
     backends = federation.backends_of(collection["id"]) if "id" in collection else []
-    return {**collection, "federation:backends": backends} if backends else collection
+    return {**collection, BACKENDS: backends} if backends else collection

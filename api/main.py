@@ -73,8 +73,9 @@ def create_app(settings: ApiSettings, database: DatabaseSettings | None = None) 
     add_handlers(app)
     app.add_middleware(GZipMiddleware, minimum_size=1000)
     app.add_middleware(
-        CORSMiddleware, allow_origins=["*"], allow_methods=["GET", "HEAD", "POST", "PUT", "OPTIONS"], allow_headers=["*"],
-        expose_headers=["Location"],
+        CORSMiddleware, allow_origins=["*"], allow_headers=["*"],
+        allow_methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"],
+        expose_headers=["Location", "ETag", "Link", "Accept-Patch", "Preference-Applied", "Retry-After"],
     )  # fmt: skip
     app.add_middleware(Measured, metrics=app.state.metrics)
     app.add_middleware(PublicUrl, public_url=settings.public_url)

@@ -25,7 +25,8 @@ from starlette.responses import JSONResponse, Response
 from titiler.core.errors import TilerError
 
 from db.errors import DbError
-from ingest.errors import UploadRejected
+from ingest.errors import EditRefused, UploadRejected
+from ingest.store import CollectionUnknown
 from ingest.uploads.model import IllegalArrow
 from ingest.uploads.service import UploadUnknown
 from lineage.errors import ProofPending
@@ -49,6 +50,7 @@ TABLE: dict[type[Exception], tuple[int, str, str]] = {
     UploadUnknown: (404, "NOT_FOUND", "there is no such upload"),
     IllegalArrow: (409, "STATE_CONFLICT", "the upload is in another state by now"),
     ProofPending: (409, "PROOF_PENDING", "the event waits for its number; ask again in a moment"),
+    CollectionUnknown: (404, "NOT_FOUND", "there is no such collection or item"),
     NotFoundError: (404, "NOT_FOUND", "there is no such collection or item"),
     InvalidQueryParameter: (400, "INVALID_PARAMETER", "a parameter of the query is not valid"),
     ConflictError: (409, "CONFLICT", "it exists already"),
@@ -65,6 +67,7 @@ TABLE: dict[type[Exception], tuple[int, str, str]] = {
     asyncpg.AdminShutdownError: (503, "DATABASE_UNAVAILABLE", "the database is being restarted; try again"),
     asyncpg.TooManyConnectionsError: (503, "DATABASE_BUSY", "the database is busy; try again"),
     psycopg.errors.QueryCanceled: (503, "QUERY_TIMEOUT", "the query took too long"),
+    psycopg.DataError: (400, "INVALID_CONTENT", "the database cannot store what was sent"),
     psycopg.OperationalError: (503, "DATABASE_UNAVAILABLE", "the database does not answer; try again"),
     PoolTimeout: (503, "DATABASE_UNAVAILABLE", "the database does not answer; try again"),
     DbError: (503, "DATABASE_UNAVAILABLE", "the database does not answer; try again"),
@@ -111,6 +114,12 @@ async def _on_upload_rejected(request: Request, error: Exception) -> Response:
     return answer(error.status, error.code, str(error), **error.facts)
 
 
+async def _on_edit_refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, EditRefused)
+    headers = {"Retry-After": "2"} if error.status == 503 else {}
+    return answer(error.status, error.code, str(error), headers, **error.facts)
+
+
 async def _on_http_exception(request: Request, error: Exception) -> Response:
     """Framework and library errors: their status is right, their text may quote a foreign exception, so it is ours."""
     assert isinstance(error, HTTPException)
@@ -148,6 +157,7 @@ def add_handlers(app: FastAPI) -> None:
     """Answer every error of an application, and of those mounted in it that call this too, with a problem."""
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(UploadRejected, _on_upload_rejected)
+    app.add_exception_handler(EditRefused, _on_edit_refused)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     for kind in TABLE:

@@ -24,6 +24,13 @@ class ApiSettings(BaseSettings):
         SecretStr(""),
         description="Token that writes need as 'Authorization: Bearer'; empty: only callers on this machine may write.",
     )
+    transactions: bool = Field(
+        True,
+        description="Whether holders of the token may write items and collections through the STAC API; without a token nobody may.",
+    )
+    max_bulk_bytes: int = Field(32 * 2**20, gt=0, description="Bytes of the largest body with many items.")
+    max_bulk_items: int = Field(10_000, gt=0, description="Most items that one request may write.")
+    max_patch_operations: int = Field(1000, gt=0, description="Most operations of a JSON Patch.")
     title: str = Field("STAC Federator", description="Title of the catalogue and of the start page.")
     max_body_bytes: int = Field(2**20, gt=0, description="Bytes of the largest request body, uploads excepted.")
     max_filter_bytes: int = Field(32_768, gt=0, description="Bytes of the longest CQL2 text.")
@@ -33,6 +40,10 @@ class ApiSettings(BaseSettings):
     )
     max_ids: int = Field(1000, gt=0, description="Most ids or collections that one search may name.")
     max_vertices: int = Field(5000, gt=0, description="Most numbers of a search's geometry.")
+
+    def has_transactions(self) -> bool:
+        """True when items and collections can be written through the STAC API."""
+        return self.transactions and self.token() is not None
 
     def token(self) -> str | None:
         """The token in clear, None when there is none."""

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks import busy, growth, harvest, load, search
+from benchmarks import bulk, busy, growth, harvest, load, search
 from db import cluster
 from db.settings import DatabaseSettings
 
@@ -22,6 +22,7 @@ PACKAGES = ("pypgstac", "psycopg", "asyncpg", "stac-fastapi-pgstac", "orjson")
 PARTS: dict[str, Callable[[DatabaseSettings], dict[str, float]]] = {
     "harvest": harvest.run,
     "load": load.run,
+    "bulk": bulk.run,
     "growth": growth.run,
     "search": search.run,
     "busy": busy.run,

@@ -37,6 +37,12 @@ def collections() -> dict[str, JSON]:
     return found
 
 
+def is_described(name: str) -> bool:
+    """True when a file of ours describes the collection of that id."""
+    # Longer names than a file can have raise with Python 3.12.
+    return len(name) < 200 and "/" not in name and (FOLDER / f"{name}.json").is_file()
+
+
 async def ensure_collections(pool: Pool, names: Iterable[str] = ()) -> list[str]:
     """Put the basic collections and `names` into pgstac, and bring those that are there up to date.
 

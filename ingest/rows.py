@@ -11,7 +11,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 import shapely
@@ -132,18 +132,34 @@ def item_range(item: JSON) -> tuple[datetime, datetime]:
 
 
 def ewkb(geometry: JSON) -> bytes:
-    """EWKB of a GeoJSON geometry in WGS 84, two-dimensional; polygons are packed here, the rest by shapely."""
+    """EWKB of a GeoJSON geometry in WGS 84; flat polygons are packed here, the rest by shapely."""
     match geometry["type"]:
+        case _ if has_heights(geometry):
+            return _by_shapely(geometry, 3)
         case "Polygon":
             return _POLYGON + _rings(geometry["coordinates"])
         case "MultiPolygon":
             parts = geometry["coordinates"]
             return _MULTIPOLYGON + struct.pack("<I", len(parts)) + b"".join(_INNER + _rings(part) for part in parts)
         case _:
-            packed: bytes = shapely.to_wkb(
-                shapely.set_srid(shape(geometry), 4326), output_dimension=2, include_srid=True
-            )
-            return packed
+            return _by_shapely(geometry, 2)
+
+
+def has_heights(geometry: JSON) -> bool:
+    """True when the first position of a GeoJSON geometry has a third number."""
+    if "geometries" in geometry:
+        return any(has_heights(one) for one in geometry["geometries"][:1])
+    position = geometry["coordinates"]
+    while position and isinstance(position[0], list | tuple):
+        position = position[0]
+    return len(position) > 2
+
+
+def _by_shapely(geometry: JSON, dimensions: Literal[2, 3]) -> bytes:
+    packed: bytes = shapely.to_wkb(
+        shapely.set_srid(shape(geometry), 4326), output_dimension=dimensions, include_srid=True
+    )
+    return packed
 
 
 def _rings(rings: Sequence[Sequence[Sequence[Any]]]) -> bytes:

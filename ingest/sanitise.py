@@ -13,13 +13,18 @@ from typing import Any
 import orjson
 
 from ingest.errors import RecordRejected
+from lineage.canonical import has_long_number
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 64
 MAX_INTEGER = 2**53
 YEARS = (1900, 2100)
 #: pgstac's API cannot address ids with these: : / ? # [ ] @ ! $ & ' ( ) * + , ; =
-_ID = re.compile(r"[A-Za-z0-9._~-]{1,512}")
+_ID = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._~-]{1,512}")
+#: What may hide in the JSON text of a value: NUL, a number that is not finite (orjson writes null), an integer beyond 2**53.
+_NUL_OR_NULL = (b"\\u0000", b"null")
+_DEEP_LINE = b"\n" + b" " * 2 * MAX_DEPTH
+_STRICTLY = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
 _RFC3339 = re.compile(r"\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(\.\d+)?([Zz]|[+-]\d{2}:\d{2})")
 
 
@@ -47,42 +52,91 @@ def time_text(value: datetime) -> str:
     return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
+def check_id(value: Any) -> None:
+    """Look at an id of an item or a collection.
+
+    Raises:
+        RecordRejected: "id-invalid".
+    """
+    if not isinstance(value, str) or not _ID.fullmatch(value):
+        raise RecordRejected("id-invalid", f"not an id of letters, digits and ._~-: {str(value)[:80]!r}", "/id")
+
+
 def check_item(item: dict[str, Any]) -> dict[str, Any]:
-    """Return the item when it may be stored.
+    """Return the item when it may be stored. Raises as `item_text`."""
+    item_text(item)
+    return item
+
+
+def item_text(item: dict[str, Any]) -> bytes:
+    """Return the JSON of an item that may be stored.
 
     Raises:
         RecordRejected: "id-invalid", "datetime-invalid", "content-invalid" (NUL, half characters, non-finite or huge
             numbers), "too-deep", "too-large".
     """
-    if not isinstance(item.get("id"), str) or not _ID.fullmatch(item["id"]):
-        raise RecordRejected("id-invalid", f"not an id of letters, digits and ._~-: {str(item.get('id'))[:80]!r}")
-    _check_value(item, 0)
+    check_id(item.get("id"))
+    text = check_content(item)
     _check_times(item["properties"])
-    if len(orjson.dumps(item)) > MAX_BYTES:
+    if len(text) > MAX_BYTES:
         raise RecordRejected("too-large", f"the item is larger than {MAX_BYTES} bytes")
-    return item
+    return text
 
 
-def check_content(value: Any) -> None:
-    """Look at any JSON that is to be stored.
+def check_content(value: Any) -> bytes:
+    """Look at any JSON that is to be stored; returns its text.
 
     Raises:
         RecordRejected: "content-invalid", "too-deep".
     """
-    _check_value(value, 0)
+    text = _plainly_good(value)
+    if text is None:
+        _check_value(value, 0)
+        text = orjson.dumps(value)
+    return text
+
+
+def _plainly_good(value: Any) -> bytes | None:
+    """The JSON text when a look at it shows that nothing is wrong: a tenth of the time of looking at every member."""
+    try:
+        text = orjson.dumps(value, option=_STRICTLY)
+    except TypeError:
+        return None
+    if any(one in text for one in _NUL_OR_NULL) or has_long_number(text) or _is_deep(value):
+        return None
+    return text
+
+
+def _is_deep(value: Any) -> bool:
+    """True when lists and objects nest so deep that it must be looked at closely. A level indents two blanks; texts have no line ends."""
+    return _DEEP_LINE in orjson.dumps(value, option=_STRICTLY | orjson.OPT_INDENT_2)
 
 
 def _check_times(properties: dict[str, Any]) -> None:
     start, end = properties.get("start_datetime"), properties.get("end_datetime")
     if properties.get("datetime") is None and (start is None or end is None):
-        raise RecordRejected("datetime-invalid", "neither datetime nor start and end")
+        raise RecordRejected("datetime-invalid", "neither datetime nor start and end", "/properties/datetime")
     times = {
-        name: parse_time(properties[name])
+        name: time_of(properties, name)
         for name in ("datetime", "start_datetime", "end_datetime")
         if properties.get(name) is not None
     }
     if start is not None and end is not None and times["start_datetime"] > times["end_datetime"]:
-        raise RecordRejected("datetime-invalid", "ends before it starts")
+        raise RecordRejected("datetime-invalid", "ends before it starts", "/properties/end_datetime")
+
+
+def time_of(properties: dict[str, Any], name: str, years: tuple[int, int] = YEARS) -> datetime:
+    """Read the time in a member of an item's properties. Raises RecordRejected: "datetime-invalid", with the place."""
+    try:
+        return parse_time(properties[name], years)
+    except RecordRejected as error:
+        error.place = f"/properties/{name}"
+        raise
+
+
+def pointer(*parts: str | int) -> str:
+    """The JSON pointer (RFC 6901) to a place; endless names are cut."""
+    return "".join(f"/{str(part)[:100].replace('~', '~0').replace('/', '~1')}" for part in parts)
 
 
 def _check_value(value: Any, depth: int) -> None:
@@ -92,10 +146,10 @@ def _check_value(value: Any, depth: int) -> None:
         case dict():
             for key, member in value.items():
                 _check_text(key)
-                _check_value(member, depth + 1)
+                _check_member(key, member, depth)
         case list():
-            for member in value:
-                _check_value(member, depth + 1)
+            for place, member in enumerate(value):
+                _check_member(place, member, depth)
         case str():
             _check_text(value)
         case bool() | None:
@@ -108,6 +162,14 @@ def _check_value(value: Any, depth: int) -> None:
                 raise RecordRejected("content-invalid", "a number that is not finite")
         case _:
             raise RecordRejected("content-invalid", f"no JSON: {type(value).__name__}")
+
+
+def _check_member(part: str | int, member: Any, depth: int) -> None:
+    try:
+        _check_value(member, depth + 1)
+    except RecordRejected as error:
+        error.place = pointer(part) + error.place
+        raise
 
 
 def _check_text(text: Any) -> None:

@@ -212,12 +212,31 @@ async def _write(
         reason = cause.reason or "named anew"
         parameters = (collection, ids, [gone[item_id] for item_id in ids], reason)
         await conn.execute(sql("harvest.withdraw_items"), parameters)
-    before = {one.version.id: one.before["datetime"] if one.before else None for one in written}
+    before = await _places(conn, collection, written)
     await write_items(conn, collection, [one.version.item for one in written], before)
     await _put_harvested_items(conn, collection, written)
     events = [_event(collection, one, cause) for one in changes if one.kind is not None]
     events += [_withdrawal(collection, items[item_id], successor, cause) for item_id, successor in sorted(gone.items())]
     await lineage_log.append(conn, *events)
+
+
+async def _places(conn: Connection, collection: str, written: Sequence[_Change]) -> dict[str, datetime | None]:
+    """Where the items are now, for `ingest.store`.
+
+    Where callers write items too, only those that are harvested are known to be there; one of a caller's that is in the way is kept aside.
+    """
+    row = await (await conn.execute(sql("edits.is_edited"), (collection,))).fetchone()
+    if not (row and row["is_edited"]):
+        return {one.version.id: one.before["datetime"] if one.before else None for one in written}
+    places = {
+        one.version.id: one.before["datetime"] for one in written if one.before and not one.before["is_withdrawn"]
+    }
+    new = [one.version.id for one in written if one.version.id not in places]
+    displaced = await (await conn.execute(sql("edits.keep_displaced"), (collection, new))).fetchall()
+    if displaced:
+        ids = [row["item_id"] for row in displaced]
+        log.warning("harvested products take the place of callers' items", extra={"collection": collection, "ids": ids})
+    return places
 
 
 async def _put_harvested_items(conn: Connection, collection: str, written: Sequence[_Change]) -> None:

@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import batched, groupby
 
 import psycopg
+from psycopg.rows import DictRow
 from psycopg.sql import SQL, Identifier
 
 from db.pools import Connection
@@ -73,7 +74,7 @@ async def lock_items(conn: Connection, collection: str) -> None:
 async def write_items(
     conn: Connection, collection: str, items: Sequence[JSON], before: Mapping[str, datetime | None]
 ) -> None:
-    """Insert or replace items of one collection; the caller holds `lock_items`.
+    """Insert or replace items of one collection; the caller holds `lock_items`. Who may read a replaced item stays as it was.
 
     Args:
         before: datetime under which an item is stored now; None says that there is no such item. An item
@@ -90,7 +91,7 @@ async def write_items(
     rows = sorted(map(row_of, items), key=lambda row: (row.start, row.id))
     summing = asyncio.create_task(asyncio.to_thread(_summed, rows))
     parts = await _partitioned(conn, collection, base, rows)
-    await delete_items(conn, collection, [row.id for row in rows], before)
+    readers = await delete_items(conn, collection, [row.id for row in rows], before)
     await conn.execute(sql("harvest.compress_fast"))
     try:
         async with conn.transaction():
@@ -99,29 +100,44 @@ async def write_items(
             await _copy_packed(conn, await packing)
     except psycopg.errors.UniqueViolation:
         # Someone else stored it, or an older state of the database: what we were told is not so.
-        await _write_over(conn, collection, base, rows)
+        readers |= await _write_over(conn, collection, base, rows)
         await _copy_packed(conn, await packing)
-    await widen(conn, collection, await summing)
+    await _put_readers(conn, collection, readers)
+    told = await summing
+    if readers:  # what not everybody may see is in no summary
+        told = await asyncio.to_thread(_summed, [row for row in rows if row.id not in readers])
+    if told is not None:
+        await widen(conn, collection, told)
 
 
-def _summed(rows: Sequence[Row]) -> JSON:
-    """The summary of the items of rows (`ingest.summaries`)."""
+def _summed(rows: Sequence[Row]) -> JSON | None:
+    """The summary of the items of rows (`ingest.summaries`); None when there are none."""
+    if not rows:
+        return None
     items = [row.item for row in rows]
     return summary_of(items, min(row.start for row in rows), max(row.end for row in rows))
 
 
-async def _write_over(conn: Connection, collection: str, base: Base, rows: Sequence[Row]) -> None:
-    """Insert rows, and replace what is in their way.
+async def _write_over(conn: Connection, collection: str, base: Base, rows: Sequence[Row]) -> dict[str, str]:
+    """Insert rows, and replace what is in their way; returns its readers as `delete_items`.
 
     Raises:
         NotStored: an item is not there afterwards.
     """
+    readers: dict[str, str] = {}
     missing = await _insert(conn, collection, base, rows)
     if missing:
-        await conn.execute(sql("harvest.delete_items_anywhere"), (collection, [row.id for row in missing]))
+        readers = await delete_items(conn, collection, [row.id for row in missing], {})
         missing = await _insert(conn, collection, base, missing)
     if missing:
         raise NotStored(f"{len(missing)} of {len(rows)} items of {collection} were not stored, first: {missing[0].id}")
+    return readers
+
+
+async def _put_readers(conn: Connection, collection: str, readers: Mapping[str, str]) -> None:
+    """Give items their column `private` again, which COPY leaves empty: what not everybody may see stays hidden."""
+    if readers:
+        await conn.execute(sql("harvest.put_readers"), (collection, list(readers), list(readers.values())))
 
 
 async def _copy(conn: Connection, collection: str, base: Base, partition: str, rows: Sequence[Row]) -> None:
@@ -217,15 +233,22 @@ async def _made(conn: Connection, collection: str, bucket: _Bucket) -> str:
 
 async def delete_items(
     conn: Connection, collection: str, ids: Sequence[str], before: Mapping[str, datetime | None]
-) -> None:
-    """Delete items of one collection, if they are there; `before` as in `write_items`. The caller holds `lock_items`."""
+) -> dict[str, str]:
+    """Delete items of one collection, if they are there; `before` as in `write_items`. The caller holds `lock_items`.
+
+    Returns the column `private`, as JSON text, of those that had one.
+    """
     known = [(item_id, stored) for item_id in ids if (stored := before.get(item_id)) is not None]
     unknown = [item_id for item_id in ids if item_id not in before]
+    gone: list[DictRow] = []
     if known:
         old_ids, datetimes = (list(column) for column in zip(*known, strict=True))
-        await conn.execute(sql("harvest.delete_items"), (collection, old_ids, datetimes))
+        cursor = await conn.execute(sql("harvest.delete_items"), (collection, old_ids, datetimes))
+        gone += await cursor.fetchall()
     if unknown:
-        await conn.execute(sql("harvest.delete_items_anywhere"), (collection, unknown))
+        cursor = await conn.execute(sql("harvest.delete_items_anywhere"), (collection, unknown))
+        gone += await cursor.fetchall()
+    return {row["id"]: row["private"] for row in gone}
 
 
 async def _insert(conn: Connection, collection: str, base: Base, rows: Sequence[Row]) -> list[Row]:

@@ -3,12 +3,29 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import Any
 
+import orjson
 import rfc8785
 
 #: Members of an item that say nothing about the product: made by the service, or different at every reading.
 SERVICE_MADE = frozenset({"links", "pgstac:base_item", "stac_version"})
+
+_SORTED = (
+    orjson.OPT_SORT_KEYS
+    | orjson.OPT_PASSTHROUGH_DATACLASS
+    | orjson.OPT_PASSTHROUGH_DATETIME
+    | orjson.OPT_PASSTHROUGH_SUBCLASS
+)
+#: All digits alike: then a look for a fixed text shows whether some number can be there, in a twentieth of a regular expression's time.
+_DIGITS = bytes.maketrans(b"123456789", b"0" * 9)
+_LONG, _MAYBE_EXPONENTS = b"0" * 16, (b"0e-0", b"0e+0")
+_EXPONENT = re.compile(rb"e[-+]\d{1,3}[,\]}]")
+_WHOLE_FLOATS = (b".0,", b".0]", b".0}")
+_TEXT_OR_WHOLE_FLOAT = re.compile(rb'("(?:[^"\\]|\\.)*")|(-?\d+)\.0(?=[,\]}])')
+#: Keys with such characters sort by UTF-16 otherwise than by UTF-8.
+_BEYOND_BASIC_PLANE = re.compile(rb"[\xf0-\xf4]")
 
 
 def canonical(value: Any) -> bytes:
@@ -17,10 +34,49 @@ def canonical(value: Any) -> bytes:
     Raises:
         NotCanonical: an integer beyond 2**53, a non-finite number, a lone surrogate, or no JSON at all.
     """
+    if isinstance(value, dict | list) and (text := _quickly(value)) is not None:
+        return text
     try:
         return rfc8785.dumps(value)
     except (rfc8785.CanonicalizationError, UnicodeEncodeError, RecursionError) as error:
         raise NotCanonical(f"not canonical JSON: {type(error).__name__}") from error
+
+
+def _quickly(value: Any) -> bytes | None:
+    """The same bytes by orjson, in a tenth of the time; None where they may differ."""
+    try:
+        text = orjson.dumps(value, option=_SORTED)
+    except TypeError:
+        return None
+    if _is_doubtful(text) or (not text.isascii() and _BEYOND_BASIC_PLANE.search(text)):
+        return None
+    if not any(one in text for one in _WHOLE_FLOATS):
+        return text
+    return None if b"-0.0" in text else _TEXT_OR_WHOLE_FLOAT.sub(rb"\1\2", text)
+
+
+def _is_doubtful(text: bytes) -> bool:
+    """What orjson may write otherwise than RFC 8785 asks, apart from whole floats: null for a number that is not finite, exponents, and
+    numbers beyond 2**53. Texts that look like it are taken for it.
+    """
+    digits = text.translate(_DIGITS)
+    if b"null" in text or _has_long_number(digits):
+        return True
+    return any(one in digits for one in _MAYBE_EXPONENTS) and _EXPONENT.search(text) is not None
+
+
+def has_long_number(text: bytes) -> bool:
+    """True when a number of 16 digits or more before its point may be in a JSON text without blanks: only then one is beyond 2**53."""
+    return _has_long_number(text.translate(_DIGITS))
+
+
+def _has_long_number(digits: bytes) -> bool:
+    place = digits.find(_LONG)
+    while place >= 0:
+        if digits[max(0, place - 2) : place].rstrip(b"-")[-1:] in (b":", b",", b"["):
+            return True
+        place = digits.find(_LONG, place + len(_LONG))
+    return False
 
 
 class NotCanonical(ValueError):

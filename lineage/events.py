@@ -15,7 +15,7 @@ from uuid import UUID
 class Kind(StrEnum):
     """What happened. The first four are the kinds of the Copernicus traceability service."""
 
-    CREATE = "CREATE"  # made here: an upload became an item
+    CREATE = "CREATE"  # made here: from an upload, or written by a caller
     COPY = "COPY"  # a further source holds the product too
     DELETE = "DELETE"
     OBSOLETE = "OBSOLETE"
@@ -40,14 +40,14 @@ class Event:
         id: UUIDv7, made by the caller; appending the same id twice is an error.
         kind: what happened.
         name: the product's name by its mission's rules, with suffix where the producer gives one
-            ("S2A_MSIL2A_..._T13VEK_20240516T022440.SAFE"), or the item's id for own data.
+            ("S2A_MSIL2A_..._T13VEK_20240516T022440.SAFE"), or the item's id for own data, or the collection's id.
         source: who holds it: a source's id, or "own" for uploads and local changes.
         collection: federated collection, None for events of the log itself.
-        item_id: item in that collection, None for events of the log itself.
+        item_id: item in that collection, None for events of the log itself and of the collection itself.
         actor: opaque id of who did it ("worker", "harvest:<source>", "user:<id>", "unattributed").
         at: when the actor says that it happened; timezone-aware, UTC.
         body: JSON object with everything else: size, hashes [{alg, digest, path?}], inputs
-            [{name, hash}], reason, changed fields, item_sha256 (RFC 8785 of the item without links).
+            [{name, hash}], reason, changed fields, item_sha256 or collection_sha256 (RFC 8785 without links).
             Integers beyond 2**53 and non-finite floats are refused (RFC 8785): store them as strings.
     """
 

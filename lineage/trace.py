@@ -141,4 +141,5 @@ async def traces_by_hash(
 async def trace_by_id(conn: AsyncConnection[Row], event_id: UUID) -> Row | None:
     """One trace, None when there is none of that id."""
     row = await (await conn.execute(sql("lineage.event_by_id"), (event_id,))).fetchone()
-    return trace_of(row) if row and row["kind"] in set(SHOWN) else None
+    is_shown = row is not None and row["kind"] in set(SHOWN) and row["item_id"] is not None
+    return trace_of(row) if row and is_shown else None

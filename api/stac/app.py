@@ -44,6 +44,8 @@ from api.stac.aggregate import create_extension
 from api.stac.aggregations import Asked
 from api.stac.client import Client
 from api.stac.documents import Documents
+from api.stac.edit_routes import create_extensions
+from api.stac.etags import NotModified
 from api.stac.inline import make_models_inline
 from api.stac.openapi import describe_in_3_0
 from api.stac.queries import QueryExtension
@@ -83,7 +85,7 @@ class Guard:
             parameters["datetime"] = when
             scope["query_string"] = urlencode([*_others(request, "datetime"), ("datetime", when)]).encode()
         self._check(scope, parameters)
-        if scope["method"] != "POST":
+        if scope["method"] != "POST" or _is_edit(scope):
             return receive
         _check_media_type(request)
         body = await self._body(request)
@@ -127,6 +129,12 @@ def _check_media_type(request: Request) -> None:
     kind = given.partition(";")[0].strip().lower()
     if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
         raise Problem(415, "UNSUPPORTED_MEDIA_TYPE", "bodies are JSON here: send it as application/json")
+
+
+def _is_edit(scope: Scope) -> bool:
+    """Whether a POST writes: its route asks who does before it reads the body (`api.stac.edit_routes`)."""
+    path = str(scope["path"]).removeprefix(scope.get("root_path", "")).rstrip("/")
+    return path == "/collections" or (path.startswith("/collections/") and path.endswith("items"))
 
 
 def _replayed(body: bytes) -> Receive:
@@ -193,7 +201,13 @@ def create_stac_app(settings: ApiSettings) -> FastAPI:
             description=stac_settings.stac_fastapi_description,
         ),
         settings=stac_settings,
-        extensions=[*extensions.search, *extensions.item_collection, collection_search, aggregation],
+        extensions=[
+            *extensions.search,
+            *extensions.item_collection,
+            collection_search,
+            aggregation,
+            *create_extensions(settings, stac_settings),
+        ],
         client=client,
         response_class=JSONResponse,
         items_get_request_model=items_model,  # type: ignore[arg-type]
@@ -212,5 +226,6 @@ def create_stac_app(settings: ApiSettings) -> FastAPI:
     add_handlers(app)
     app.add_middleware(Guard, settings=settings)
     app.add_middleware(Documents, changes=lambda: getattr(app.state, "changes", None))
+    app.add_middleware(NotModified)
     app.add_middleware(Mounted)
     return app

@@ -24,6 +24,7 @@ from api.problems import Problem
 from api.stac.collections import DEFAULT_LIMIT as COLLECTIONS_LIMIT
 from api.stac.collections import every_collection, find_collection, find_collections
 from api.stac.conformance import MORE_CLASSES
+from api.stac.etags import tagged
 from api.stac.features import FeatureWriter
 from api.stac.fields import Fields, fields_of
 from api.stac.filters import planned
@@ -64,7 +65,7 @@ class Client(CoreCrudClient):  # type: ignore[misc]
     async def get_collection(self, collection_id: str, request: Request, **kwargs: Any) -> Response:
         """`GET /collections/{collection_id}`."""
         document = named(await find_collection(request, collection_id), await federation_of(request))
-        return Response(orjson.dumps(document), media_type="application/json")
+        return tagged(orjson.dumps(document), "application/json")
 
     async def _collections(self, request: Request, arguments: Mapping[str, Any]) -> dict[str, Any]:
         if arguments.get("query") and arguments.get("filter_expr"):
@@ -97,7 +98,7 @@ class Client(CoreCrudClient):  # type: ignore[misc]
         item = await searcher.item(collection_id, item_id, principals_of(request))
         if item is None:
             raise await self._missing(collection_id, item_id, request)
-        return Response(FeatureWriter(root_of(request)).write(item, None), media_type=GEOJSON)
+        return tagged(FeatureWriter(root_of(request)).write(item, None), GEOJSON)
 
     def conformance_classes(self) -> list[str]:
         """What the parts declare, and what they leave out."""
@@ -113,7 +114,7 @@ class Client(CoreCrudClient):  # type: ignore[misc]
         found = await searcher.page(search, 1, None, principals_of(request))
         if not found.features:
             raise await self._missing(within.collections[0], item_id, request)
-        return Response(FeatureWriter(root_of(request)).write(found.features[0], None), media_type=GEOJSON)
+        return tagged(FeatureWriter(root_of(request)).write(found.features[0], None), GEOJSON)
 
     def model_of(self, arguments: Mapping[str, Any]) -> PgstacSearch:
         """A GET's parameters as the model of a POST."""

@@ -16,6 +16,10 @@ QUERYABLES = "http://www.opengis.net/def/rel/ogc/1.0/queryables"
 SORTABLES = "http://www.opengis.net/def/rel/ogc/1.0/sortables"
 #: Relations of `aggregation_links`.
 AGGREGATION_RELS = frozenset({"aggregate", "aggregations"})
+#: Relations of links that are made for items and collections when they are read, besides `ingest.packing.OWN_RELS`.
+MADE_RELS = AGGREGATION_RELS | {
+    "queryables", QUERYABLES, SORTABLES, "version-history", "lineage", "tilejson", "preview",
+}  # fmt: skip
 
 
 def root_of(request: Request) -> str:
@@ -46,6 +50,19 @@ def aggregation_links(here: str) -> list[Link]:
         {"rel": "aggregate", "type": json, "title": "Aggregate", "href": f"{here}/aggregate", "method": "POST"},
         {"rel": "aggregations", "type": json, "title": "Aggregations", "href": f"{here}/aggregations"},
     ]
+
+
+def without_made(document: Any, service: str) -> Any:
+    """A document that comes back, without links that were made for it here; `service` is our URL without a slash at its end."""
+    if not isinstance(document, dict) or not isinstance(document.get("links"), list):
+        return document
+    return {**document, "links": [link for link in document["links"] if not _is_made(link, service)]}
+
+
+def _is_made(link: Any, service: str) -> bool:
+    if not isinstance(link, dict) or not isinstance(link.get("href"), str) or not isinstance(link.get("rel"), str):
+        return False
+    return link["rel"] in MADE_RELS and link["href"].startswith(f"{service}/")
 
 
 def page_links(

@@ -75,6 +75,10 @@ class Searcher:
         self._bases.clear()
         self._partitions.forget()
 
+    def recount(self) -> None:
+        """Items have changed: how many a search finds is asked anew."""
+        self._counts.clear()
+
     async def page(self, search: Mapping[str, Any], limit: int, token: str | None, principals: Sequence[str]) -> Found:
         """Return a page.
 

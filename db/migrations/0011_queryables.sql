@@ -38,7 +38,18 @@ begin
     return null;
 end $$;
 create trigger forget_private after update of private on pgstac.items
-    for each row when (new.private is not null) execute function federator.forget_private();
+    for each row when (new.private is not null and current_setting('federator.putting_readers', true) is distinct from 'on')
+    execute function federator.forget_private();
+
+-- Who may read items that were written anew, as before: the summary never knew them.
+create function federator.put_readers(which text, ids text[], privates text[]) returns void language plpgsql as $$
+begin
+    perform set_config('federator.putting_readers', 'on', true);
+    update pgstac.items as i set private = kept.private::jsonb
+    from unnest(ids, privates) as kept (id, private)
+    where i.collection = which and i.id = kept.id;
+    perform set_config('federator.putting_readers', 'off', true);
+end $$;
 
 -- Collections as they are shown: extent and summaries of those that have items are those of their items. An end that the collection leaves
 -- open stays open. What it says of properties that items do not have themselves (of bands, of assets) stays too.

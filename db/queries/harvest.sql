@@ -34,14 +34,23 @@ select pgstac.check_partition($1, tstzrange($2, $3, '[]'), tstzrange($2, $4, '[]
 select pgstac.update_partition_stats_q($1, true) where pgstac.get_setting_bool('update_collection_extent');
 
 -- name: delete_items
--- With the old datetime PostgreSQL looks into one partition per item and not into all months.
-delete from pgstac.items as i
-using unnest($2::text[], $3::timestamptz[]) as old (id, datetime)
-where i.collection = $1 and i.id = old.id and i.datetime = old.datetime;
+-- With the old datetime PostgreSQL looks into one partition per item and not into all months. Returns who may read those that not all may.
+with gone as (
+    delete from pgstac.items as i
+    using unnest($2::text[], $3::timestamptz[]) as old (id, datetime)
+    where i.collection = $1 and i.id = old.id and i.datetime = old.datetime
+    returning i.id, i.private
+)
+select id, private::text as private from gone where private is not null;
 
 -- name: delete_items_anywhere
 -- For items whose datetime we do not know: looks into every partition of the collection.
-delete from pgstac.items where collection = $1 and id = any($2::text[]);
+with gone as (delete from pgstac.items where collection = $1 and id = any($2::text[]) returning id, private)
+select id, private::text as private from gone where private is not null;
+
+-- name: put_readers
+-- Who may read items that were written anew.
+select federator.put_readers($1, $2::text[], $3::text[]);
 
 -- name: compress_fast
 -- For this transaction, where the server was built with it: lz4 takes a third of pglz's time.

@@ -103,7 +103,7 @@ select level, idx, width, data from lineage.log_tile order by level, idx, width;
 -- Names are asked for with or without the suffix of the delivered file.
 select e.*, t.message, t.signature, t.certificate
 from lineage.event as e left join lineage.trace_signature as t on t.event_id = e.id
-where e.name = any($1::text[]) and e.kind = any($2::text[]) and e.seq > $3
+where e.name = any($1::text[]) and e.kind = any($2::text[]) and e.seq > $3 and e.item_id is not null
 order by e.seq limit $4;
 
 -- name: traces_by_hash

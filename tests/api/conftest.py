@@ -18,6 +18,7 @@ from ingest.store import put_item
 from lineage.keys import load_signer
 from lineage.sequencer import sequence
 from lineage.settings import LineageSettings
+from tests.api.editing import Editor, editor_on
 from tests.api.samples import creation, item
 from tests.api.server import running
 from tests.conftest import cloned
@@ -48,3 +49,10 @@ def api(postgres: DatabaseSettings, template: str, tmp_path_factory: pytest.Temp
         asyncio.run(fill(database, data_dir))
         with running(settings, database, listener), httpx.Client(base_url=url, timeout=30) as client:
             yield client
+
+
+@pytest.fixture(scope="module")
+def editor(postgres: DatabaseSettings, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Editor]:
+    """An application in which the token's holder writes; one a module."""
+    with editor_on(postgres, template, tmp_path_factory.mktemp("editor")) as started:
+        yield started

@@ -15,6 +15,7 @@ VALIDATE = Path(__file__).with_name("validate.py")
 CLASSES = (
     "core", "item-search", "features", "collections", "children", "filter",
     "item-search#sort", "item-search#fields", "item-search#query", "features#sort", "features#fields", "features#query",
+    "transaction",
 )  # fmt: skip
 COLLECTION = "sentinel-2-l2a"
 WORLD = '{"type":"Polygon","coordinates":[[[-180,-90],[180,-90],[180,90],[-180,90],[-180,-90]]]}'
@@ -33,6 +34,7 @@ def test_stac_api_validator_finds_no_errors(served: Served, judges: Path) -> Non
     command = [
         str(judges), str(VALIDATE), str(schemas), "--root-url", f"{served.url}/stac/", "--collection", COLLECTION, "--geometry", WORLD,
         "--auth-bearer-token", served.token, "--fields-nested-property", "properties.eo:cloud_cover", "--validate-pagination",
+        "--transaction-collection", COLLECTION,
     ]  # fmt: skip
     for name in CLASSES:
         command += ["--conformance", name]

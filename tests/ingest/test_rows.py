@@ -9,7 +9,7 @@ import shapely
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from pypgstac.hydration import dehydrate
-from shapely.geometry import mapping, shape
+from shapely.geometry import shape
 
 from ingest.rows import ewkb, stripped
 
@@ -71,10 +71,13 @@ def test_polygons_are_packed_as_shapely_does(parts: list[list[list[tuple[float, 
         {"type": "Point", "coordinates": [1.5, 2.5, 9.0]},
         {"type": "LineString", "coordinates": [[0, 0], [1, 1]]},
         {"type": "Polygon", "coordinates": [[[0, 0, 7], [1, 0, 7], [1, 1, 7], [0, 0, 7]]]},
+        {"type": "MultiPolygon", "coordinates": [[[[0, 0, 7], [1, 0, 7], [1, 1, 7], [0, 0, 7]]]]},
+        {"type": "GeometryCollection", "geometries": [{"type": "Point", "coordinates": [1, 2, 3]}]},
+        {"type": "GeometryCollection", "geometries": [{"type": "MultiPoint", "coordinates": [[1, 2]]}]},
     ],
 )
 def test_other_geometries_and_heights(geometry: dict[str, Any]) -> None:
     back = shapely.from_wkb(ewkb(geometry))
     assert shapely.get_srid(back) == 4326
-    assert not back.has_z
-    assert mapping(back)["type"] == geometry["type"]
+    assert back.equals_exact(shape(geometry))
+    assert back.has_z == shape(geometry).has_z

@@ -176,6 +176,22 @@ async def test_a_private_item_leaves_the_summary(filled: Pool) -> None:
     ]
 
 
+async def test_a_private_item_that_is_written_anew_tells_nothing_and_makes_nothing_anew(filled: Pool) -> None:
+    items = [item(number, platform=f"platform-{number}") for number in range(4)]
+    await write(filled, *items)
+    async with filled.connection() as conn:
+        await conn.execute("update pgstac.items set private = '{\"readers\": []}' where id = $1", (items[0]["id"],))
+    assert await rebuild_due(filled, 1e6) == 0
+    before = await known(filled)
+    await write(filled, item(0, platform="secret"))
+    assert await known(filled) == before
+    async with filled.connection() as conn:
+        row = await (
+            await conn.execute("select rebuilt_at from federator.collection_summary where collection_id = $1", (L2A,))
+        ).fetchone()
+    assert row is not None and row["rebuilt_at"] is not None  # noqa: PT018
+
+
 async def test_nothing_is_told_of_what_was_there_before_until_it_was_read(filled: Pool) -> None:
     items = [item(number, platform=f"platform-{number}") for number in range(4)]
     await write(filled, *items[:3])

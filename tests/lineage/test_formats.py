@@ -9,6 +9,7 @@ from uuid import RFC_4122
 
 import aics_tlog
 import pytest
+import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -39,6 +40,29 @@ def test_links_do_not_change_an_items_hash() -> None:
     item = {"id": "a", "properties": {"n": 1}}
     assert item_sha256(item) == item_sha256({**item, "links": [{"rel": "self"}]})
     assert item_sha256(item) != item_sha256({**item, "properties": {"n": 2}})
+
+
+NUMBERS = (
+    st.integers(-(2**54), 2**54) | st.floats(allow_nan=False, allow_infinity=False) | st.integers(-50, 50).map(float)
+)
+TEXTS = st.text(max_size=5) | st.sampled_from(
+    [":1234567890123456", "1.0,", "a1e-7,", '"', "\\", "null", "-0.0", "\U0001f600", "\uffff", "9" * 40]
+)
+ANY_JSON = st.recursive(
+    st.none() | st.booleans() | NUMBERS | TEXTS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=4),
+)
+
+
+@given(ANY_JSON)
+def test_the_quick_way_writes_what_the_library_writes(value: object) -> None:
+    try:
+        expected = rfc8785.dumps(value)  # type: ignore[arg-type]
+    except (rfc8785.CanonicalizationError, UnicodeEncodeError):
+        with pytest.raises(NotCanonical):
+            canonical(value)
+    else:
+        assert canonical(value) == expected
 
 
 @given(st.sampled_from(sorted(multihash.CODES)), st.binary(min_size=32, max_size=32))
