@@ -61,7 +61,13 @@ def scoped(root: str, source_id: str, document: JSON) -> JSON:
     """A collection seen from its source: self, parent and items lie below the catalog; the canonical one is that of all sources."""
     here, name = catalog_href(root, source_id), quote(document["id"], safe="")
     own = f"{here}/collections/{name}"
-    replaced = {"self", "parent", "items", "canonical", "related"} | AGGREGATION_RELS  # which would count other sources' items too
+    replaced = {
+        "self",
+        "parent",
+        "items",
+        "canonical",
+        "related",
+    } | AGGREGATION_RELS  # which would count other sources' items too
     kept = [one for one in document["links"] if one.get("rel") not in replaced]
     links = [
         link("self", own),

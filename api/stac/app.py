@@ -43,7 +43,6 @@ from api.settings import ApiSettings
 from api.stac.aggregate import create_extension
 from api.stac.aggregations import Asked
 from api.stac.client import Client
-from api.stac.documents import Documents
 from api.stac.inline import make_models_inline
 from api.stac.openapi import describe_in_3_0
 from api.stac.queries import QueryExtension
@@ -96,7 +95,7 @@ class Guard:
                 document["datetime"] = zoned(document["datetime"])
             self._check(scope, document)
             body = orjson.dumps(document)  # as it was checked: another parser would read integers that nobody can store
-        return _replayed(body)
+        return _replayed(body, receive)
 
     def _check(self, scope: Scope, parameters: Any) -> None:
         check_search(parameters, self._settings)
@@ -129,14 +128,14 @@ def _check_media_type(request: Request) -> None:
         raise Problem(415, "UNSUPPORTED_MEDIA_TYPE", "bodies are JSON here: send it as application/json")
 
 
-def _replayed(body: bytes) -> Receive:
-    """A `receive` that gives a body that was read already."""
+def _replayed(body: bytes, receive: Receive) -> Receive:
+    """A `receive` that gives a body that was read already, and then waits for the client to go away as the server's does."""
     messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
-    async def receive() -> Message:
-        return messages.pop() if messages else {"type": "http.disconnect"}
+    async def replay() -> Message:
+        return messages.pop() if messages else await receive()
 
-    return receive
+    return replay
 
 
 @asynccontextmanager
@@ -211,6 +210,5 @@ def create_stac_app(settings: ApiSettings) -> FastAPI:
     app.state.get_connection = _connection
     add_handlers(app)
     app.add_middleware(Guard, settings=settings)
-    app.add_middleware(Documents, changes=lambda: getattr(app.state, "changes", None))
     app.add_middleware(Mounted)
     return app

@@ -149,3 +149,11 @@ select matched, first, last, buckets from federator.aggregate(pgstac.stac_search
 -- name: property_facts
 -- Of these collections, or (null) of all.
 select collections, registered, summaries, is_open from federator.property_facts($1::text[], $2::text[]);
+
+-- name: wal_written
+-- How far the primary has written its log. On a server that is promoted or none the same is asked of what it has read.
+select (case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_lsn() end)::text as lsn;
+
+-- name: wal_replayed
+-- How far a replica has read it; a server that replays nothing has everything.
+select coalesce(case when pg_is_in_recovery() then pg_last_wal_replay_lsn() end, 'FFFFFFFF/FFFFFFFF'::pg_lsn)::text as lsn;
