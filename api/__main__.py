@@ -35,14 +35,9 @@ def _settings() -> ApiSettings:
 
 @app.command()
 def serve() -> None:
-    """Serve HTTP until SIGTERM or Ctrl-C. Needs a migrated database."""
+    """Serve HTTP until SIGTERM or Ctrl-C; SIGHUP replaces the serving processes one by one. Needs a migrated database."""
     settings = _settings()
-    from api import gdal_env
-
-    gdal_env.apply()  # before anything imports GDAL
-    import uvicorn
-
-    from api.main import create_app
+    from api.server import serve as run
     from db.migrate import is_current
     from ingest.errors import SourceInvalid
     from ingest.source_files import load_sources
@@ -55,10 +50,7 @@ def serve() -> None:
         load_sources(IngestSettings().sources_dir)
     except (DbError, SourceInvalid) as error:
         raise _fail(str(error)) from None
-    uvicorn.run(
-        create_app(settings), host=settings.host, port=settings.port, log_level="info", proxy_headers=False,
-        server_header=False, timeout_graceful_shutdown=10,
-    )  # fmt: skip
+    run(settings)
 
 
 @app.command()

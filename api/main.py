@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 from psycopg_pool import ConnectionPool
 from starlette.middleware.cors import CORSMiddleware
-from starlette.middleware.gzip import GZipMiddleware
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api import home, lineage, management, sources, uploads
 from api.changes import Changes
-from api.management import Measured, Metrics
+from api.encoding import Encoded
+from api.metrics import Measured, Metrics, Routed
 from api.parts import Parts
 from api.problems import add_handlers
 from api.public_url import PublicUrl
 from api.raster import create_raster_app
+from api.reads import Reads, open_reads, watching
 from api.settings import ApiSettings
 from api.stac import create_stac_app
+from api.stac.documents import Documents
 from api.stac.search import Searcher
 from db import DatabaseSettings, resolve
-from db.pools import open_asyncpg, open_pool, psycopg_options
+from db.pools import open_pool, psycopg_options
 from db.queries import sql
 from ingest.collection_files import ensure_collections
 from ingest.operator_files import adopt_files
@@ -29,7 +33,20 @@ from ingest.settings import IngestSettings
 from ingest.source_files import load_sources
 
 
-def create_app(settings: ApiSettings, database: DatabaseSettings | None = None) -> FastAPI:
+class Application(FastAPI):
+    """The application behind what answers before it: to come to the first middleware takes FastAPI longer than a kept answer needs."""
+
+    front: ASGIApp
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.front(scope, receive, send)
+
+    async def routed(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """All that is not answered before."""
+        await super().__call__(scope, receive, send)
+
+
+def create_app(settings: ApiSettings, database: DatabaseSettings | None = None) -> Application:
     """Return the application; pools are opened in its lifespan. `database` None: what the environment names."""
     stac, raster = create_stac_app(settings), create_raster_app(settings)
     environment = IngestSettings()
@@ -45,19 +62,21 @@ def create_app(settings: ApiSettings, database: DatabaseSettings | None = None) 
             await ensure_collections(pool)
             app.state.parts = Parts(settings, ingest, pool, load_sources(ingest.sources_dir))
             stac.state.parts = app.state.parts
-            stac.state.readpool = await open_asyncpg(resolved)
-            secret = await stac.state.readpool.fetchval(sql("api.page_token_secret"))
+            stac.state.readpool = reads = await open_reads(resolved)
+            secret = await reads.fetchval(sql("api.page_token_secret"))
             stac.state.searcher = searcher = Searcher(stac.state.readpool, secret)
-            stac.state.changes = Changes(resolved, searcher.forget)
+            stac.state.changes = changes = Changes(resolved, searcher.forget, getattr(reads, "caught_up", None))
+            if isinstance(reads, Reads):
+                reads.on_switch = changes.read_elsewhere
             raster.state.dbpool = _sync_pool(resolved)
             try:
-                async with stac.state.changes.listening():
+                async with watching(reads), changes.listening():
                     yield
             finally:
                 raster.state.dbpool.close()
-                await stac.state.readpool.close()
+                await reads.close()
 
-    app = FastAPI(
+    app = Application(
         title=settings.title,
         version="0.1.0",
         openapi_url="/api",
@@ -65,20 +84,24 @@ def create_app(settings: ApiSettings, database: DatabaseSettings | None = None) 
         redoc_url=None,
         lifespan=lifespan,
     )
-    app.state.metrics = Metrics()
+    stac.state.exports = asyncio.Semaphore(settings.export_concurrency)
+    app.state.metrics = stac.state.metrics = Metrics()
     app.mount("/stac", stac)  # first: routes are looked through in this order
     app.mount("/raster", raster)
     for router in (home.router, uploads.router, lineage.native, lineage.facade, management.router, sources.router):
         app.include_router(router)
     add_handlers(app)
-    app.add_middleware(GZipMiddleware, minimum_size=1000)
+    # The first is the innermost.
+    app.add_middleware(Routed)
+    app.add_middleware(Encoded)
     app.add_middleware(
         CORSMiddleware, allow_origins=["*"], allow_headers=["*"],
         allow_methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"],
         expose_headers=["Location", "ETag", "Link", "Accept-Patch", "Preference-Applied", "Retry-After"],
     )  # fmt: skip
-    app.add_middleware(Measured, metrics=app.state.metrics)
     app.add_middleware(PublicUrl, public_url=settings.public_url)
+    documents = Documents(app.routed, lambda: getattr(stac.state, "changes", None), app)
+    app.front = Measured(documents, app.state.metrics)
     return app
 
 

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
-import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import psycopg
 from fastapi import APIRouter
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import generate_latest
 from psycopg_pool import PoolTimeout
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.parts import Parts, parts_of
 from db.queries import sql
@@ -22,50 +20,6 @@ from db.queries import sql
 router = APIRouter(tags=["management"])
 
 MIN_FREE_BYTES = 2**30
-AREAS = {"stac", "raster", "uploads", "lineage", "trace", "sources", "_mgmt"}
-
-
-class Metrics:
-    """Counters of one application."""
-
-    def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        names = ("area", "method", "status")
-        self.requests = Counter("federator_requests_total", "Requests answered", names, registry=self.registry)
-        self.seconds = Histogram(
-            "federator_request_seconds", "Seconds to the last byte", ("area",), registry=self.registry
-        )
-        self.items = Gauge("federator_items", "Items per collection", ("collection",), registry=self.registry)
-        self.uploads = Gauge("federator_uploads", "Uploads per state", ("state",), registry=self.registry)
-        self.log_size = Gauge("federator_log_size", "Events in the log", registry=self.registry)
-        self.log_waiting = Gauge("federator_log_waiting", "Events that wait for their number", registry=self.registry)
-
-
-class Measured:
-    """Counts and times every request by area, never by full path: paths hold names."""
-
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
-        self._app, self._metrics = app, metrics
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        first = scope["path"].split("/", 2)[1] if "/" in scope["path"] else ""
-        area = first if first in AREAS else "other"
-        status, begun = "500", time.perf_counter()
-
-        async def noted(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = str(message["status"])
-            await send(message)
-
-        try:
-            await self._app(scope, receive, noted)
-        finally:
-            self._metrics.requests.labels(area, scope["method"], status).inc()
-            self._metrics.seconds.labels(area).observe(time.perf_counter() - begun)
 
 
 @router.get("/_mgmt/ping")
@@ -130,4 +84,4 @@ async def metrics(request: Request) -> Response:
     if log_state:
         counted.log_size.set(log_state["size"])
         counted.log_waiting.set(log_state["waiting"])
-    return Response(generate_latest(counted.registry), media_type="text/plain; version=0.0.4; charset=utf-8")
+    return Response(generate_latest(counted.collected()), media_type="text/plain; version=0.0.4; charset=utf-8")

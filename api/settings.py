@@ -40,6 +40,17 @@ class ApiSettings(BaseSettings):
     )
     max_ids: int = Field(1000, gt=0, description="Most ids or collections that one search may name.")
     max_vertices: int = Field(5000, gt=0, description="Most numbers of a search's geometry.")
+    slow_query_s: float = Field(1.0, ge=0, description="Seconds from which on a search is logged with its parts.")
+    access_log: bool = Field(
+        False, description="Log a line for every request; it costs about as much as a kept answer."
+    )
+    export_max_items: int = Field(100_000, gt=0, description="Most items of one GeoParquet export.")
+    export_concurrency: int = Field(2, gt=0, description="GeoParquet exports that one process makes at the same time.")
+    processes: int = Field(1, ge=1, le=64, description="Processes that serve HTTP.")
+    drain_s: float = Field(
+        2.0, ge=0, description="Seconds that an ending process leaves idle connections open, for a request on its way."
+    )
+    grace_s: float = Field(15.0, gt=0, description="Seconds that requests may still take when a process is to end.")
 
     def has_transactions(self) -> bool:
         """True when items and collections can be written through the STAC API."""

@@ -77,8 +77,10 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-async def _run_part(part: Part, log_dir: Path, steps: Steps, stopping: asyncio.Event) -> None:
-    """Keep one part running until `stopping`; then end it."""
+async def _run_part(
+    part: Part, log_dir: Path, steps: Steps, stopping: asyncio.Event, processes: dict[str, asyncio.subprocess.Process]
+) -> None:
+    """Keep one part running until `stopping`; then end it. Its present process is in `processes`."""
     pause_s = 0.5
     while not stopping.is_set():
         with (log_dir / f"{part.name}.log").open("ab") as log:
@@ -91,6 +93,7 @@ async def _run_part(part: Part, log_dir: Path, steps: Steps, stopping: asyncio.E
                 start_new_session=True,  # Ctrl-C reaches the supervisor alone, which ends the parts in order
                 preexec_fn=_die_with_parent,
             )
+        processes[part.name] = process
         begun = time.monotonic()
         exited = asyncio.create_task(process.wait())
         stop = asyncio.create_task(stopping.wait())
@@ -105,6 +108,13 @@ async def _run_part(part: Part, log_dir: Path, steps: Steps, stopping: asyncio.E
         steps.say(f"{part.name} ended with status {process.returncode}; again in {pause_s:.0f} s (see {log.name})")
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(stopping.wait(), pause_s)
+
+
+def _reload_api(processes: Mapping[str, asyncio.subprocess.Process], steps: Steps) -> None:
+    """SIGHUP goes on to the API, which replaces its processes (`api.server`)."""
+    if (api := processes.get("api")) is not None and api.returncode is None:
+        steps.say("the API loads everything anew")
+        api.send_signal(signal.SIGHUP)
 
 
 async def _end(process: asyncio.subprocess.Process, exited: asyncio.Task[int]) -> None:
@@ -183,16 +193,18 @@ async def supervise(
     """
     steps = Steps(data_dir / "log" / "supervisor.log")
     stopping = asyncio.Event()
+    processes: dict[str, asyncio.subprocess.Process] = {}
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopping.set)
+    loop.add_signal_handler(signal.SIGHUP, _reload_api, processes, steps)
     pid_file = _write_pid_file(data_dir)
     database: DatabaseSettings | None = None
     running: list[asyncio.Task[None]] = []
     try:
         database = await _prepare_database(steps)
         log_dir = data_dir / "log"
-        running = [asyncio.create_task(_run_part(part, log_dir, steps, stopping)) for part in parts]
+        running = [asyncio.create_task(_run_part(part, log_dir, steps, stopping, processes)) for part in parts]
         if not database.is_external:
             running.append(asyncio.create_task(_keep_database(database, steps, stopping)))
         ready = asyncio.create_task(on_ready(steps, stopping))

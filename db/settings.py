@@ -22,6 +22,18 @@ class DatabaseSettings(BaseSettings):
     pguser: str = Field("", validation_alias="PGUSER", description="user at the server; empty: the library's default")
     pgpassword: SecretStr = Field(SecretStr(""), validation_alias="PGPASSWORD", description="password of PGUSER")
     pgdatabase: str = Field("", validation_alias="PGDATABASE", description="database at the server")
+    pghost_reader: str = Field(
+        "", validation_alias="PGHOST_READER", description="host of a replica that searches are read from; empty: none"
+    )
+    pgport_reader: int = Field(
+        0, ge=0, le=65535, validation_alias="PGPORT_READER", description="port of the replica; 0: the same as PGPORT"
+    )
+    reader_max_lag_s: float = Field(
+        10,
+        gt=0,
+        validation_alias="DB_READER_MAX_LAG_S",
+        description="seconds that the replica may be behind and still be read",
+    )
     data_dir: Path = Field(
         Path(".data"), validation_alias="FEDERATOR_DATA_DIR", description="folder of everything that this machine keeps"
     )
@@ -49,6 +61,12 @@ class DatabaseSettings(BaseSettings):
     def is_external(self) -> bool:
         """True when PGHOST or PGDATABASE name a server that exists without us."""
         return bool(self.pghost or self.pgdatabase)
+
+    @property
+    def reader(self) -> DatabaseSettings:
+        """Settings of the replica. Its pool keeps no connection open, so that it may be away when we start."""
+        port = self.pgport_reader or self.pgport
+        return self.model_copy(update={"pghost": self.pghost_reader, "pgport": port, "min_conn_size": 0})
 
     @property
     def conninfo(self) -> str:

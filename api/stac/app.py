@@ -43,7 +43,6 @@ from api.settings import ApiSettings
 from api.stac.aggregate import create_extension
 from api.stac.aggregations import Asked
 from api.stac.client import Client
-from api.stac.documents import Documents
 from api.stac.edit_routes import create_extensions
 from api.stac.etags import NotModified
 from api.stac.inline import make_models_inline
@@ -98,7 +97,7 @@ class Guard:
                 document["datetime"] = zoned(document["datetime"])
             self._check(scope, document)
             body = orjson.dumps(document)  # as it was checked: another parser would read integers that nobody can store
-        return _replayed(body)
+        return _replayed(body, receive)
 
     def _check(self, scope: Scope, parameters: Any) -> None:
         check_search(parameters, self._settings)
@@ -137,14 +136,14 @@ def _is_edit(scope: Scope) -> bool:
     return path == "/collections" or (path.startswith("/collections/") and path.endswith("items"))
 
 
-def _replayed(body: bytes) -> Receive:
-    """A `receive` that gives a body that was read already."""
+def _replayed(body: bytes, receive: Receive) -> Receive:
+    """A `receive` that gives a body that was read already, and then waits for the client to go away as the server's does."""
     messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
-    async def receive() -> Message:
-        return messages.pop() if messages else {"type": "http.disconnect"}
+    async def replay() -> Message:
+        return messages.pop() if messages else await receive()
 
-    return receive
+    return replay
 
 
 @asynccontextmanager
@@ -225,7 +224,6 @@ def create_stac_app(settings: ApiSettings) -> FastAPI:
     app.state.get_connection = _connection
     add_handlers(app)
     app.add_middleware(Guard, settings=settings)
-    app.add_middleware(Documents, changes=lambda: getattr(app.state, "changes", None))
     app.add_middleware(NotModified)
     app.add_middleware(Mounted)
     return app

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
@@ -21,16 +22,19 @@ from api.access import principals_of
 from api.federation import CONFORMANCE as FEDERATION
 from api.federation import Federation, federation_of, named
 from api.problems import Problem
+from api.stac.caching import headers_of, not_modified, weak_tag
 from api.stac.collections import DEFAULT_LIMIT as COLLECTIONS_LIMIT
 from api.stac.collections import every_collection, find_collection, find_collections
 from api.stac.conformance import MORE_CLASSES
-from api.stac.etags import tagged
+from api.stac.etags import names_tag, tagged
+from api.stac.export import exported, wants_parquet
 from api.stac.features import FeatureWriter
 from api.stac.fields import Fields, fields_of
 from api.stac.filters import planned
 from api.stac.landing import completed
 from api.stac.links import page_links, root_of
 from api.stac.search import Found, Searcher
+from api.stac.timings import note_search
 from api.stac.tokens import TokenInvalid
 from api.stac.within import Within
 from db.queries import sql
@@ -98,7 +102,7 @@ class Client(CoreCrudClient):  # type: ignore[misc]
         item = await searcher.item(collection_id, item_id, principals_of(request))
         if item is None:
             raise await self._missing(collection_id, item_id, request)
-        return tagged(FeatureWriter(root_of(request)).write(item, None), GEOJSON)
+        return tagged(FeatureWriter(root_of(request)).write(item, None), GEOJSON, headers=headers_of(request))
 
     def conformance_classes(self) -> list[str]:
         """What the parts declare, and what they leave out."""
@@ -114,7 +118,9 @@ class Client(CoreCrudClient):  # type: ignore[misc]
         found = await searcher.page(search, 1, None, principals_of(request))
         if not found.features:
             raise await self._missing(within.collections[0], item_id, request)
-        return tagged(FeatureWriter(root_of(request)).write(found.features[0], None), GEOJSON)
+        return tagged(
+            FeatureWriter(root_of(request)).write(found.features[0], None), GEOJSON, headers=headers_of(request)
+        )
 
     def model_of(self, arguments: Mapping[str, Any]) -> PgstacSearch:
         """A GET's parameters as the model of a POST."""
@@ -142,15 +148,27 @@ class Client(CoreCrudClient):  # type: ignore[misc]
     ) -> Response:
         """A page of items; `body` is what was posted, None for GET."""
         search = searched(asked, within=within)
+        wanted = _fields(asked, request, body)
+        if wants_parquet(request):
+            return await exported(request, search, _export_limit(asked, request, body), wanted)
         limit = asked.limit if asked.limit is not None else DEFAULT_LIMIT
         searcher: Searcher = request.app.state.searcher
         try:
             found = await searcher.page(search, limit, getattr(asked, "token", None), principals_of(request))
         except TokenInvalid:
             raise Problem(400, "INVALID_TOKEN", "the token is not one of this search", field="token") from None
-        links = page_links(request, body, found.next, found.prev)
-        writer = FeatureWriter(root_of(request))
-        return Response(page_bytes(found, writer, _fields(asked, request, body), links), media_type=GEOJSON)
+        headers = headers_of(request)
+        if body is None:  # the answer to a POST has no tag
+            headers["ETag"] = etag = _page_tag(found)
+            if names_tag(request.headers.get("if-none-match", ""), etag, weakly=True):
+                return not_modified(headers)
+        begun = time.perf_counter()
+        content = page_bytes(
+            found, FeatureWriter(root_of(request)), wanted, page_links(request, body, found.next, found.prev)
+        )
+        if found.timings:
+            note_search(request, search, found.timings, time.perf_counter() - begun, len(content))
+        return Response(content, headers=headers, media_type=GEOJSON)
 
     async def _missing(self, collection_id: str, item_id: str, request: Request) -> Exception:
         await find_collection(request, collection_id)
@@ -166,6 +184,17 @@ def searched(
     fields = asked.model_dump(mode="json", exclude_none=True, by_alias=True, exclude=_NOT_SEARCHED | ignored)
     search = split_at_antimeridian(fields)
     return planned(within.bound(search) if within else search)
+
+
+def _page_tag(found: Found) -> str:
+    """The entity tag of a page: the URL says the rest. Its tokens may differ, what they lead to does not."""
+    rest = orjson.dumps([found.next is None, found.prev is None, found.matched])
+    return weak_tag([rest, *(feature.stored for feature in found.features)])
+
+
+def _export_limit(asked: PgstacSearch, request: Request, body: Mapping[str, Any] | None) -> int | None:
+    """How many items an export has at most, if the caller says so himself."""
+    return asked.limit if "limit" in (request.query_params if body is None else body) else None
 
 
 def split_at_antimeridian(search: dict[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Answers that change only with collections and sources: landing page, conformance, collections, queryables. Kept as bytes, per caller's
 rights.
 
-A kept answer is given without any routing. It is forgotten with the change that makes it old (`api.changes`); while nobody hears of
+Stands in front of everything else, so that a kept answer is given without routing and without any other middleware: as it is or
+packed, or as 304 when the client has it. It is forgotten with the change that makes it old (`api.changes`); while nobody hears of
 changes nothing is kept.
 """
 
@@ -10,87 +11,187 @@ from __future__ import annotations
 import re
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.access import principals_of
 from api.changes import Changes
+from api.encoding import KEPT, MIN_BYTES, coding_for, tagged
+from api.metrics import observation_of
+from api.stac.caching import cache_control
+from api.stac.etags import etag_of, names_tag
 
-#: Paths below the STAC API, without the mount.
+#: Paths of such answers; the mount and what is below it.
 _KEPT = re.compile(
-    r"/?|/(conformance|collections|queryables|aggregations|sortables|collections-(queryables|sortables)|children|catalogs|api)/?"
+    r"/stac(/?|/(conformance|collections|queryables|aggregations|sortables|collections-(queryables|sortables)|children|catalogs|api)/?"
     r"|/collections/[^/]+(/(queryables|aggregations|sortables))?/?"
-    r"|/catalogs/[^/]+(/(conformance|catalogs|children|queryables|collections(/[^/]+)?))?/?"
+    r"|/catalogs/[^/]+(/(conformance|catalogs|children|queryables|collections(/[^/]+)?))?/?)"
 )
 MOST_BYTES = 32 * 2**20
 _MOST_QUERY = 2000
+#: Of the request: what this does itself, or what must not be in an answer that others get too.
+_NOT_ASKED = frozenset({b"accept-encoding", b"if-none-match", b"if-modified-since", b"origin"})
+#: Of the answer: what is made anew for each client.
+_MADE_HERE = frozenset({b"content-length", b"content-encoding", b"etag", b"cache-control", b"vary"})
+#: Headers that tell of a body; a 304 has none.
+_OF_BODY = frozenset({b"content-length", b"content-type", b"content-encoding"})
+_VARY = (b"vary", b"Accept-Encoding, Authorization")
+_ANY_ORIGIN = (b"access-control-allow-origin", b"*")
+_EXPOSED = (b"access-control-expose-headers", b"ETag, Location")
 
-_Key = tuple[str, bytes, tuple[str, ...]]
+_Header = tuple[bytes, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What tells the answers to one path apart; `principals` None: the caller sends no credentials."""
+
+    path: str
+    query: bytes
+    principals: tuple[str, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """An answer in one coding, ready for the server."""
+
+    etag: bytes
+    start: Message
+    body: Message
+
+
+@dataclass(slots=True)
+class _Kept:
+    """An answer as it was made, and as it is sent in each coding that somebody has asked for."""
+
+    route: str
+    body: bytes
+    etag: bytes
+    headers: list[_Header]
+    sent: dict[str | None, _Sent] = field(default_factory=dict)
+
+    def size(self) -> int:
+        """Bytes of all its bodies."""
+        return len(self.body) + sum(len(one.body["body"]) for one in self.sent.values())
+
+    def in_coding(self, coding: str | None) -> _Sent:
+        """As it is sent to a client with this coding; packed at the first time."""
+        if len(self.body) < MIN_BYTES:
+            coding = None
+        if coding not in self.sent:
+            body = KEPT[coding](self.body) if coding else self.body
+            etag = tagged(self.etag, coding) if coding else self.etag
+            headers = [*self.headers, (b"etag", etag), (b"content-length", str(len(body)).encode())]
+            if coding:
+                headers.append((b"content-encoding", coding.encode()))
+            start = {"type": "http.response.start", "status": 200, "headers": headers}
+            self.sent[coding] = _Sent(etag, start, {"type": "http.response.body", "body": body})
+        return self.sent[coding]
 
 
 class Documents:
-    """Keeps answers to GET of such paths."""
+    """Keeps answers to GET of such paths.
 
-    def __init__(self, app: ASGIApp, changes: Callable[[], Changes | None]) -> None:
+    Args:
+        app: answers what is not kept.
+        changes: gives what tells of changes; None while the application is not open.
+        parts_app: the application that knows who a caller is (`api.access`).
+    """
+
+    def __init__(self, app: ASGIApp, changes: Callable[[], Changes | None], parts_app: object) -> None:
         self._app = app
         self._changes = changes
+        self._parts_app = parts_app
         self._generation = -1
-        self._kept: OrderedDict[_Key, list[Message]] = OrderedDict()
+        self._kept: OrderedDict[_Asked, _Kept] = OrderedDict()
         self._bytes = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        changes = self._changes()
-        if not _is_document(scope) or changes is None or not changes.is_live:
+        changes = self._changes() if _is_document(scope) else None
+        if changes is None:
             await self._app(scope, receive, send)
             return
         if self._generation != changes.generation:
             self._forget(changes.generation)
-        key = (scope["path"], scope["query_string"], principals_of(Request(scope)))
-        if key not in self._kept:
-            messages: list[Message] = []
-            await self._app(scope, receive, _recording(messages, send))
-            if self._generation == changes.generation and _is_good(messages):
-                self._keep(key, messages)
+        asked, accepted, known = self._read(scope)
+        kept = self._kept.get(asked)
+        if kept is None:
+            kept = await self._made(scope, receive, send, asked)
+            if kept is None:
+                return
+            if changes.is_live and self._generation == changes.generation:
+                self._kept[asked] = kept
+                self._bytes += len(kept.body)
+        else:
+            self._kept.move_to_end(asked)
+            observation_of(scope).route = kept.route
+        sent = self._sent(kept, coding_for(accepted) if accepted else None, is_kept=self._kept.get(asked) is kept)
+        if known and names_tag(known.decode("latin-1"), sent.etag.decode(), weakly=True, in_any_coding=False):
+            await send({**sent.start, "status": 304, "headers": _without(sent.start["headers"], _OF_BODY)})
+            await send({"type": "http.response.body", "body": b""})
             return
-        self._kept.move_to_end(key)
-        for message in self._kept[key]:
-            await send(_copied(message))
+        await send(sent.start)
+        await send(sent.body)
+
+    def _read(self, scope: Scope) -> tuple[_Asked, bytes, bytes]:
+        """What is asked for, Accept-Encoding, If-None-Match."""
+        accepted = known = b""
+        principals = None
+        for name, value in scope["headers"]:
+            if name == b"accept-encoding":
+                accepted = value
+            elif name == b"if-none-match":
+                known = value
+            elif name == b"authorization":
+                principals = principals_of(Request({**scope, "app": self._parts_app}))
+        return _Asked(scope["path"], scope["query_string"], principals), accepted, known
+
+    async def _made(self, scope: Scope, receive: Receive, send: Send, asked: _Asked) -> _Kept | None:
+        """The answer made by the application; None for one that is not good, which has been sent."""
+        messages: list[Message] = []
+
+        async def note(message: Message) -> None:
+            messages.append(message)
+
+        await self._app({**scope, "headers": _without(scope["headers"], _NOT_ASKED)}, receive, note)
+        start, *bodies = messages
+        if start["status"] != 200:
+            await send({**start, "headers": [*start["headers"], _ANY_ORIGIN]})
+            for message in bodies:
+                await send(message)
+            return None
+        body = b"".join(message.get("body", b"") for message in bodies)
+        etag = dict(start["headers"]).get(b"etag") or etag_of(body).encode()
+        headers = [*_without(start["headers"], _MADE_HERE), _VARY, _ANY_ORIGIN, _EXPOSED]
+        headers.append((b"cache-control", cache_control(is_private=asked.principals is not None).encode()))
+        return _Kept(observation_of(scope).route, body, etag, headers)
+
+    def _sent(self, kept: _Kept, coding: str | None, *, is_kept: bool) -> _Sent:
+        before = len(kept.sent)
+        sent = kept.in_coding(coding)
+        if is_kept and len(kept.sent) > before:
+            self._bytes += len(sent.body["body"])
+            while self._bytes > MOST_BYTES:
+                self._bytes -= self._kept.popitem(last=False)[1].size()
+        return sent
 
     def _forget(self, generation: int) -> None:
         self._generation = generation
         self._kept.clear()
         self._bytes = 0
 
-    def _keep(self, key: _Key, messages: list[Message]) -> None:
-        self._kept[key] = messages
-        self._bytes += _size(messages)
-        while self._bytes > MOST_BYTES:
-            self._bytes -= _size(self._kept.popitem(last=False)[1])
-
 
 def _is_document(scope: Scope) -> bool:
-    if scope["type"] != "http" or scope["method"] != "GET" or len(scope["query_string"]) > _MOST_QUERY:
-        return False
-    path = scope["path"].removeprefix(scope.get("root_path", ""))
-    return _KEPT.fullmatch(path) is not None
+    return (
+        scope["type"] == "http"
+        and scope["method"] == "GET"
+        and scope["path"].startswith("/stac")
+        and len(scope["query_string"]) <= _MOST_QUERY
+        and _KEPT.fullmatch(scope["path"]) is not None
+    )
 
 
-def _copied(message: Message) -> Message:
-    return {**message, "headers": list(message["headers"])} if "headers" in message else {**message}
-
-
-def _recording(messages: list[Message], send: Send) -> Send:
-    async def noted(message: Message) -> None:
-        messages.append(_copied(message))  # compression further out writes into what it is sent
-        await send(message)
-
-    return noted
-
-
-def _is_good(messages: list[Message]) -> bool:
-    return bool(messages) and messages[0].get("status") == 200 and not messages[-1].get("more_body", False)
-
-
-def _size(messages: list[Message]) -> int:
-    return sum(len(message.get("body", b"")) for message in messages)
+def _without(headers: list[_Header], names: frozenset[bytes]) -> list[_Header]:
+    return [one for one in headers if one[0] not in names]

@@ -88,7 +88,7 @@ class Edit:
 
     def item_body(self, stored: Stored) -> bytes:
         """An item as it is answered to GET, byte for byte."""
-        feature = Feature(stored.collection, stored.id, stored.body, stored.links)
+        feature = Feature(stored.collection, stored.id, stored.body, stored.links, stored.body)
         return FeatureWriter(self.root).write(feature, None)
 
     def collection_body(self, content: JSON) -> bytes:

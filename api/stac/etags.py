@@ -19,14 +19,14 @@ _TAG = re.compile(r'(W/)?("[\x21\x23-\x7e\x80-\xff]*")')
 #: What a tag has at its end when its answer was sent in a content coding: it names the same content.
 _CODING = re.compile(r'-(?:gzip|br|zstd|deflate)"$')
 #: Hex digits of a tag: two contents meet by chance once in 2^64 (128 bits).
-_DIGITS = 32
+DIGITS = 32
 #: Headers that tell of a body; a 304 has none.
 _OF_BODY = ("content-length", "content-type", "content-encoding")
 
 
 def etag_of(body: bytes) -> str:
     """The strong tag of an answer's bytes, with its quotation marks."""
-    return f'"{blake3(body).hexdigest()[:_DIGITS]}"'
+    return f'"{blake3(body).hexdigest()[:DIGITS]}"'
 
 
 def tagged(body: bytes, media_type: str, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
@@ -34,18 +34,28 @@ def tagged(body: bytes, media_type: str, *, status: int = 200, headers: Mapping[
     return Response(body, status, {**(headers or {}), "ETag": etag_of(body)}, media_type)
 
 
-def names_tag(header: str, etag: str | None, *, weakly: bool) -> bool:
-    """Whether `If-Match` or (weakly) `If-None-Match` names the tag of what is there; None: nothing is."""
+def names_tag(header: str, etag: str | None, *, weakly: bool, in_any_coding: bool = True) -> bool:
+    """Whether `If-Match` or (weakly) `If-None-Match` names the tag of what is there; None: nothing is.
+
+    Args:
+        in_any_coding: a tag that was sent with the content in a coding names the content too.
+    """
+    return _named(header, etag, weakly=weakly, in_any_coding=in_any_coding) is not None
+
+
+def _named(header: str, etag: str | None, *, weakly: bool, in_any_coding: bool = True) -> str | None:
+    """The tag by which a header names what is there."""
     if etag is None:
-        return False
+        return None
     if header.strip() == "*":
-        return True
+        return etag
     opaque = etag.removeprefix("W/")
     is_weak = opaque != etag
-    return any(
-        opaque in (tag, _CODING.sub('"', tag)) and (weakly or not (weak or is_weak))
-        for weak, tag in _TAG.findall(header)
-    )
+    for weak, tag in _TAG.findall(header):
+        is_it = opaque == tag or (in_any_coding and opaque == _CODING.sub('"', tag))
+        if is_it and (weakly or not (weak or is_weak)):
+            return etag if opaque == tag else str(tag)
+    return None
 
 
 def check_write(headers: Headers, etag: str | None) -> None:
@@ -92,8 +102,10 @@ def _unless_known(known: str, send: Send) -> Send:
         nonlocal is_known
         if message["type"] == "http.response.start" and message["status"] == 200:
             headers = MutableHeaders(raw=list(message["headers"]))
-            is_known = names_tag(known, headers.get("etag"), weakly=True)
-            if is_known:
+            tag = _named(known, headers.get("etag"), weakly=True)
+            is_known = tag is not None
+            if tag is not None:
+                headers["etag"] = tag  # of the coding that the client has
                 for name in _OF_BODY:
                     del headers[name]
                 message = {**message, "status": 304, "headers": headers.raw}

@@ -18,24 +18,26 @@ JSON = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Feature:
-    """An item: its JSON without links, and its links that are stored."""
+    """An item: its JSON without links, its links that are stored, and what it was read from, which is shorter."""
 
     collection: str
     id: str
     body: bytes
     links: list[JSON]
+    stored: bytes
 
 
 def unpacked(row: Any) -> Feature:
     """The item of a row that has `packed`. Raises ValueError: it is of another format."""
-    return Feature(row["collection"], row["id"], *unpack(row["packed"]))
+    return Feature(row["collection"], row["id"], *unpack(row["packed"]), row["packed"])
 
 
 def hydrated(row: Any, content: JSON, base: JSON) -> Feature:
     """The item of a row; `content` is its parsed column, which is used up."""
     item = item_of(row, content, base)
     links = [link for link in item.pop("links", None) or () if link.get("rel") not in OWN_RELS]
-    return Feature(row["collection"], row["id"], dumped(item), links)
+    body = dumped(item)
+    return Feature(row["collection"], row["id"], body, links, body + orjson.dumps(links))
 
 
 class FeatureWriter:

@@ -7,7 +7,7 @@ at every request.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -19,6 +19,7 @@ from api.stac.counts import Counts, Matched, Question
 from api.stac.features import JSON, Feature, hydrated, unpacked
 from api.stac.kept import Kept
 from api.stac.partitions import Partition, Partitions, cuts, extrapolated, rows_for
+from api.stac.timings import Timings
 from api.stac.tokens import Edge, Tokens
 from db.queries import sql
 from ingest.hydration import parsed
@@ -46,6 +47,7 @@ class Found:
     next: str | None = None
     prev: str | None = None
     matched: Matched | None = None
+    timings: Timings | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,8 @@ class _Page:
     rows: list[Any]
     features: list[Feature]
     has_more: bool
+    sql_s: float
+    hydrate_s: float
 
 
 class Searcher:
@@ -91,7 +95,9 @@ class Searcher:
         """
         key = orjson.dumps(search, option=orjson.OPT_SORT_KEYS)
         edge = self._tokens.read(token, key, principals) if token else Edge(None, False, int(time.time()))
+        begun = time.perf_counter()
         plan = await self._plan(key) if any(name in search for name in _LONG_TO_PLAN) else None
+        planned = time.perf_counter()
         newest_first = plan.newest_first if plan else True
         await self._partitions.refresh()
         partitions = self._partitions.of(search)
@@ -113,7 +119,28 @@ class Searcher:
             self._tokens.make(following, key, principals) if following else None,
             self._tokens.make(before, key, principals) if before else None,
             matched,
+            Timings(planned - begun, page.sql_s, page.hydrate_s, len(page.rows), len(partitions)),
         )
+
+    async def walk(
+        self, search: Mapping[str, Any], page_size: int, principals: Sequence[str]
+    ) -> AsyncIterator[list[Feature]]:
+        """Give all items that a search finds, page by page in its order; nothing is counted.
+
+        Raises:
+            asyncpg.PostgresError: as raised, see `api.problems`.
+        """
+        key = orjson.dumps(search, option=orjson.OPT_SORT_KEYS)
+        plan = await self._plan(key) if any(name in search for name in _LONG_TO_PLAN) else None
+        newest_first = plan.newest_first if plan else True
+        await self._partitions.refresh()
+        partitions = self._partitions.of(search)
+        edge: Edge | None = Edge(None, False, int(time.time()))
+        while edge is not None:
+            cut_at = _cuts(partitions, newest_first, edge, rows_for(search, page_size + 1))
+            page = await self._page(key, plan, cut_at, principals, edge, page_size)
+            yield page.features
+            edge = _edges(page.rows, edge, page.has_more)[0] if page.has_more else None
 
     async def item(self, collection: str, item_id: str, principals: Sequence[str]) -> Feature | None:
         """Return one item, None when there is none that the caller may see."""
@@ -135,12 +162,15 @@ class Searcher:
         since = None if edge.backward else datetime.fromtimestamp(edge.since, UTC) - CLOCKS_DIFFER
         rest = (list(principals), edge.values, edge.backward, limit + 1, cut_at, since)
         query = (sql("api.search_page"), plan.condition, plan.keys) if plan else (sql("api.newest_page"), key.decode())
+        begun = time.perf_counter()
         async with self._pool.acquire() as conn:
             found = await fetched(conn, *query, *rest)
+            fetched_at = time.perf_counter()
             rows = list(found[:limit])
             if edge.backward:
                 rows.reverse()
-            return _Page(rows, await self._features(conn, rows), len(found) > limit)
+            features = await self._features(conn, rows)
+            return _Page(rows, features, len(found) > limit, fetched_at - begun, time.perf_counter() - fetched_at)
 
     async def _features(self, conn: Any, rows: Sequence[Any]) -> list[Feature]:
         return [unpacked(row) if row["packed"] is not None else await self._feature(conn, row) for row in rows]

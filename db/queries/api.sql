@@ -149,3 +149,11 @@ select collections, registered, summaries, is_open from federator.property_facts
 -- name: aggregate
 -- How many items a search finds, when the first begins and the last ends, and how many are in each bucket.
 select matched, first, last, buckets from federator.aggregate(pgstac.stac_search_to_where($1::text::jsonb), $2::text[], $3::text::jsonb, $4);
+
+-- name: wal_written
+-- How far the primary has written its log. On a server that is promoted or none the same is asked of what it has read.
+select (case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_lsn() end)::text as lsn;
+
+-- name: wal_replayed
+-- How far a replica has read it; a server that replays nothing has everything.
+select coalesce(case when pg_is_in_recovery() then pg_last_wal_replay_lsn() end, 'FFFFFFFF/FFFFFFFF'::pg_lsn)::text as lsn;

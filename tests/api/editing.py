@@ -23,6 +23,8 @@ from tests.conftest import cloned
 TOKEN = "a-token-for-the-test"
 ADMIN = {"Authorization": f"Bearer {TOKEN}"}
 OWN = "own-products"
+#: Codings change tags; `test_etags` and `test_encoding` look at that.
+PLAIN = {"Accept-Encoding": "identity"}
 
 
 @dataclass(frozen=True)
@@ -62,8 +64,8 @@ def editor_on(postgres: DatabaseSettings, template: str, folder: Path, **setting
         asyncio.run(_fill(database))
         with (
             running(chosen, database, listener),
-            httpx.Client(base_url=f"{url}/stac", timeout=60, headers=ADMIN) as client,
-            httpx.Client(base_url=f"{url}/stac", timeout=60) as nobody,
+            httpx.Client(base_url=f"{url}/stac", timeout=60, headers={**ADMIN, **PLAIN}) as client,
+            httpx.Client(base_url=f"{url}/stac", timeout=60, headers=PLAIN) as nobody,
         ):
             if chosen.has_transactions():
                 assert client.post("/collections", json=collection(OWN)).status_code == 201

@@ -197,7 +197,7 @@ SEARCHES: tuple[tuple[dict[str, str], dict[str, Any]], ...] = (
     ({"ids": "item-0001,item-0007"}, {"ids": ["item-0001", "item-0007"]}),
     ({"bbox": "170,-60,-170,60"}, {"bbox": [170, -60, -170, 60]}),
     ({"datetime": "2025-03-01T00:00:00Z/.."}, {"datetime": "2025-03-01T00:00:00Z/.."}),
-    ({"datetime": "2025-03-01T00:00:00/..", "collections": L2A}, {"datetime": "2025-03-01T00:00:00/..", "collections": L2A}),
+    ({"datetime": "2025-03-01T00:00:00.000/..", "collections": L2A}, {"datetime": "2025-03-01T00:00:00.000/..", "collections": L2A}),
     (
         {"intersects": '{"type":"Point","coordinates":[11.7,11]}'},
         {"intersects": {"type": "Point", "coordinates": [11.7, 11]}},

@@ -93,6 +93,16 @@ def test_what_a_client_has_is_not_sent_again(editor: Editor, path: str) -> None:
         assert editor.nobody.get(path, headers={"If-None-Match": '"other"'}).status_code == 200
 
 
+def test_a_client_that_has_it_in_a_coding_is_told_that_it_has_that_and_may_change_it(editor: Editor) -> None:
+    editor.client.post(ITEMS, json=item("coded", note="a" * 4000))
+    packed = editor.nobody.get(f"{ITEMS}/coded", headers={"Accept-Encoding": "gzip"})
+    tag = packed.headers["etag"]
+    assert tag.endswith('-gzip"')
+    known = editor.nobody.get(f"{ITEMS}/coded", headers={"Accept-Encoding": "gzip", "If-None-Match": tag})
+    assert (known.status_code, known.headers["etag"]) == (304, tag)
+    assert editor.client.delete(f"{ITEMS}/coded", headers={"If-Match": tag}).status_code == 204
+
+
 @pytest.mark.parametrize("path", [f"{ITEMS}/conditional", f"/collections/{OWN}"])
 def test_a_change_of_what_was_changed_meanwhile_is_refused(editor: Editor, path: str) -> None:
     editor.client.post(ITEMS, json=item("conditional"))

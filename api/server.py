@@ -1,0 +1,109 @@
+"""The processes that serve HTTP: a parent that holds the socket, and workers that come and go behind it.
+
+uvicorn's supervisor starts workers, looks after them, and on SIGHUP replaces each by a new one that serves before the old one ends. Ours
+is how a worker ends: it accepts nothing new, answers what is on its way, tells its clients to come on another connection, and only then
+closes the idle ones. So nobody's connection is reset.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import ctypes
+import os
+import signal
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.supervisors import Multiprocess
+
+from api.settings import ApiSettings
+
+#: Seconds that a new worker has to come up, and after which one that says nothing is replaced.
+_READY_S = 60
+_PR_SET_PDEATHSIG = 1
+METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+
+
+class Draining(HttpToolsProtocol):
+    """A connection that may be used once more when its process is about to end, for a request that is on its way already."""
+
+    drain_s = 2.0
+    _is_draining = False
+
+    def shutdown(self) -> None:
+        """Called by uvicorn when it has stopped to accept connections."""
+        self._is_draining = True
+        if self.cycle is None or self.cycle.response_complete:
+            self.loop.call_later(self.drain_s, self._close_idle)
+        else:
+            self.cycle.keep_alive = False
+
+    def on_headers_complete(self) -> None:
+        super().on_headers_complete()
+        if self._is_draining and self.cycle is not None:
+            self.cycle.keep_alive = False  # the answer says "Connection: close"
+
+    def _close_idle(self) -> None:
+        if not self.transport.is_closing() and (self.cycle is None or self.cycle.response_complete):
+            self.transport.close()
+
+
+class Parent(Multiprocess):
+    """uvicorn's, which at the end closes its own copy of the socket first: who comes now is refused at once, not left waiting."""
+
+    def terminate_all(self) -> None:
+        for one in self.sockets:
+            one.close()
+        super().terminate_all()
+
+
+def serve(settings: ApiSettings) -> None:
+    """Serve until SIGTERM or Ctrl-C; SIGHUP loads everything anew."""
+    if settings.processes > 1:
+        os.environ[METRICS_VARIABLE] = str(_metrics_folder(settings))
+    config = uvicorn.Config(
+        worker_app, factory=True, host=settings.host, port=settings.port, log_level="info", access_log=settings.access_log,
+        proxy_headers=False, server_header=False, ws="none", http=partial(_connection, settings.drain_s),  # type: ignore[arg-type]
+        timeout_graceful_shutdown=round(settings.grace_s + settings.drain_s), timeout_worker_healthcheck=_READY_S,
+        workers=settings.processes,
+    )  # fmt: skip
+    Parent(config, sockets=[config.bind_socket()]).run()
+
+
+def _connection(drain_s: float, *arguments: Any, **options: Any) -> asyncio.Protocol:
+    made = Draining(*arguments, **options)
+    made.drain_s = drain_s
+    return made
+
+
+def worker_app() -> Any:
+    """The application of one worker, which ends when its parent is killed."""
+    _end_with_parent()
+    from api import gdal_env
+
+    gdal_env.apply()  # before anything imports GDAL
+    from api.main import create_app
+    from api.tracing import set_up
+
+    if finish := set_up():
+        atexit.register(finish)
+    return create_app(ApiSettings())
+
+
+def _end_with_parent() -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _metrics_folder(settings: ApiSettings) -> Path:
+    """Where workers write what they count, so that any of them tells of all; begun anew with the parent."""
+    folder = settings.data_dir / "run" / f"metrics-{settings.port}"
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in folder.glob("*.db"):
+        file.unlink()
+    return folder
