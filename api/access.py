@@ -9,6 +9,7 @@ from starlette.requests import Request
 
 from api.problems import Problem
 from api.settings import ApiSettings
+from lineage.visibility import EVERYTHING
 
 
 def require_writer(request: Request, settings: ApiSettings) -> str:
@@ -32,7 +33,7 @@ def require_writer(request: Request, settings: ApiSettings) -> str:
 def principals_of(request: Request) -> tuple[str, ...]:
     """Who asks, as the database's visibility knows callers; nobody for anyone without a valid token."""
     settings: ApiSettings = request.app.state.parts.settings
-    return ("role:admin",) if _has_token(request, settings.token()) else ()
+    return EVERYTHING if _has_token(request, settings.token()) else ()
 
 
 def _has_token(request: Request, token: str | None) -> bool:

@@ -10,6 +10,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
+from api.access import principals_of
 from api.parts import parts_of
 from api.sources import sources_state
 from db.queries import sql
@@ -41,15 +42,21 @@ def links(root: str) -> list[dict[str, str]]:
 
 
 async def _catalogue(request: Request) -> dict[str, Any]:
-    """What is in the catalogue."""
-    parts = parts_of(request)
+    """What the caller may see of the catalogue."""
+    parts, principals = parts_of(request), list(principals_of(request))
     async with parts.pool.connection() as conn:
-        collections = await (await conn.execute(sql("api.collections"))).fetchall()
+        collections = await (await conn.execute(sql("api.collections"), (principals,))).fetchall()
         for collection in collections:
-            collection["newest"] = await (await conn.execute(sql("api.newest_items"), (collection["id"], 3))).fetchall()
-        uploads = await (await conn.execute(sql("api.newest_uploads"), (10,))).fetchall()
+            asked = (collection["id"], 3, principals)
+            collection["newest"] = await (await conn.execute(sql("api.newest_items"), asked)).fetchall()
+        uploads = await (await conn.execute(sql("api.newest_uploads"), (10, principals))).fetchall()
         log = await (await conn.execute(sql("api.log_state"))).fetchone()
-    return {"collections": collections, "uploads": uploads, "log": log, "sources": await sources_state(parts)}
+    return {
+        "collections": collections,
+        "uploads": uploads,
+        "log": log,
+        "sources": await sources_state(parts, principals),
+    }
 
 
 @router.get("/", include_in_schema=False)

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
+from api.access import principals_of
 from api.parts import parts_of
 from api.problems import Problem
 from lineage import history, proof, trace
@@ -39,7 +40,7 @@ async def events_of_item(collection: str, item: str, request: Request) -> dict[s
         return {
             "collection": collection,
             "item": item,
-            "events": await history.events_of(conn, _name(collection), _name(item)),
+            "events": await history.events_of(conn, _name(collection), _name(item), principals_of(request)),
         }
 
 
@@ -52,7 +53,7 @@ async def events(
     """The change feed by number."""
     parts = parts_of(request)
     async with parts.pool.connection() as conn:
-        found = await history.events_from(conn, from_seq, limit)
+        found = await history.events_from(conn, from_seq, limit, principals_of(request))
     links = []
     if len(found) == limit:
         links.append(
@@ -85,7 +86,8 @@ async def proof_of(
     """Proof that an event is in the log, for `python -m lineage verify`, or as C2SP text."""
     identity = _event_id(event_id)
     async with parts_of(request).pool.connection() as conn:
-        found = await proof.tlog_proof(conn, identity) if format == "tlog-proof" else await proof.bundle(conn, identity)
+        make = proof.tlog_proof if format == "tlog-proof" else proof.bundle
+        found = await make(conn, identity, principals_of(request))
     if found is None:
         raise Problem(404, "NOT_FOUND", "there is no such event")
     return Response(found, media_type="text/plain" if isinstance(found, str) else "application/json")
@@ -107,7 +109,9 @@ async def by_name(
     """Traces of a product by its name, with or without the suffix of the delivered file; none is an empty list."""
     async with parts_of(request).pool.connection() as conn:
         return JSONResponse(
-            await trace.traces_by_name(conn, _name(name), after=max(-1, min(after, 2**62)), limit=limit)
+            await trace.traces_by_name(
+                conn, _name(name), after=max(-1, min(after, 2**62)), limit=limit, principals=principals_of(request)
+            )
         )
 
 
@@ -118,7 +122,9 @@ async def by_hash(
     """Traces that name this hash (hex), of a product or of a content."""
     async with parts_of(request).pool.connection() as conn:
         try:
-            return JSONResponse(await trace.traces_by_hash(conn, digest, limit=limit))
+            return JSONResponse(
+                await trace.traces_by_hash(conn, digest, limit=limit, principals=principals_of(request))
+            )
         except ValueError:
             raise Problem(400, "INVALID_HASH", "a hash is written in hex") from None
 
@@ -127,7 +133,7 @@ async def by_hash(
 async def by_id(trace_id: str, request: Request) -> Response:
     """One trace."""
     async with parts_of(request).pool.connection() as conn:
-        found = await trace.trace_by_id(conn, _event_id(trace_id))
+        found = await trace.trace_by_id(conn, _event_id(trace_id), principals_of(request))
     if found is None:
         raise Problem(404, "NOT_FOUND", "there is no such trace")
     return JSONResponse(found)

@@ -61,7 +61,7 @@ def create_app(settings: ApiSettings, database: DatabaseSettings | None = None) 
             await adopt_files(pool, ingest.collections_dir)
             await ensure_collections(pool)
             app.state.parts = Parts(settings, ingest, pool, load_sources(ingest.sources_dir))
-            stac.state.parts = app.state.parts
+            stac.state.parts = raster.state.parts = app.state.parts
             stac.state.readpool = reads = await open_reads(resolved)
             secret = await reads.fetchval(sql("api.page_token_secret"))
             stac.state.searcher = searcher = Searcher(stac.state.readpool, secret)

@@ -9,11 +9,13 @@ from typing import Any
 
 import psycopg
 from fastapi import APIRouter
-from prometheus_client import generate_latest
+from prometheus_client import CollectorRegistry, generate_latest
 from psycopg_pool import PoolTimeout
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from api.access import principals_of
+from api.metrics import Snapshot
 from api.parts import Parts, parts_of
 from db.queries import sql
 
@@ -73,15 +75,19 @@ async def health(request: Request) -> Response:
 
 @router.get("/_mgmt/metrics")
 async def metrics(request: Request) -> Response:
-    """Prometheus text."""
+    """Prometheus text; items of collections that the caller may see."""
     parts, counted = parts_of(request), request.app.state.metrics
     async with parts.pool.connection() as conn:
-        for row in await (await conn.execute(sql("api.collections"))).fetchall():
-            counted.items.labels(row["id"]).set(row["items"])
-        for row in await (await conn.execute(sql("api.upload_states"))).fetchall():
-            counted.uploads.labels(row["state"]).set(row["uploads"])
+        collections = await (await conn.execute(sql("api.collections"), (list(principals_of(request)),))).fetchall()
+        uploads = await (await conn.execute(sql("api.upload_states"))).fetchall()
         log_state = await (await conn.execute(sql("api.log_state"))).fetchone()
+    now = Snapshot()
+    now.add("federator_items", "Items per collection", {row["id"]: row["items"] for row in collections}, "collection")
+    now.add("federator_uploads", "Uploads per state", {row["state"]: row["uploads"] for row in uploads}, "state")
     if log_state:
-        counted.log_size.set(log_state["size"])
-        counted.log_waiting.set(log_state["waiting"])
-    return Response(generate_latest(counted.collected()), media_type="text/plain; version=0.0.4; charset=utf-8")
+        now.add("federator_log_size", "Events in the log", log_state["size"])
+        now.add("federator_log_waiting", "Events that wait for their number", log_state["waiting"])
+    registry = CollectorRegistry()
+    registry.register(now)
+    text = generate_latest(counted.collected()) + generate_latest(registry)
+    return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -36,9 +38,6 @@ class Metrics:
         def histogram(name: str, text: str, labels: tuple[str, ...], buckets: tuple[float, ...]) -> Histogram:
             return Histogram(name, text, labels, registry=self.registry, buckets=buckets)
 
-        def gauge(name: str, text: str, *labels: str) -> Gauge:
-            return Gauge(name, text, labels, registry=self.registry, multiprocess_mode="mostrecent")
-
         names = ("area", "method", "status")
         self.requests = Counter("federator_requests_total", "Requests answered", names, registry=self.registry)
         self.seconds = histogram("federator_request_seconds", "Seconds to the last byte", ("route", "method"), _SECONDS)
@@ -48,10 +47,6 @@ class Metrics:
         self.hydrate_seconds = histogram(
             "federator_search_hydrate_seconds", "Seconds to make JSON of rows", (), _SECONDS
         )
-        self.items = gauge("federator_items", "Items per collection", "collection")
-        self.uploads = gauge("federator_uploads", "Uploads per state", "state")
-        self.log_size = gauge("federator_log_size", "Events in the log")
-        self.log_waiting = gauge("federator_log_waiting", "Events that wait for their number")
         self._children: dict[tuple[str, ...], tuple[Any, ...]] = {}
 
     def note(self, area: str, route: str, method: str, status: str, seconds: float, size: int) -> None:
@@ -82,6 +77,28 @@ class Metrics:
         self.plan_seconds.observe(plan_s)
         self.sql_seconds.observe(sql_s)
         self.hydrate_seconds.observe(hydrate_s)
+
+
+class Snapshot:
+    """Gauges of one moment and one caller; of no process, so that nothing of them is left for another caller's scrape."""
+
+    def __init__(self) -> None:
+        self._families: list[GaugeMetricFamily] = []
+
+    def add(self, name: str, text: str, values: Mapping[str, float] | float, label: str = "") -> None:
+        """A gauge; by the values of a label, or one alone."""
+        family = GaugeMetricFamily(name, text, labels=[label] if label else None)
+        for key, value in (values if isinstance(values, Mapping) else {"": values}).items():
+            family.add_metric([key] if label else [], value)
+        self._families.append(family)
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        """As prometheus_client asks for it."""
+        return self._families
+
+    def describe(self) -> Iterable[GaugeMetricFamily]:
+        """The same: names are known without values."""
+        return self._families
 
 
 def observation_of(scope: Scope) -> Observation:

@@ -21,6 +21,7 @@ from titiler.core.factory import ColorMapFactory, MultiBaseTilerFactory, TMSFact
 from titiler.extensions.wmts import wmtsExtension
 from titiler.pgstac.reader import PgSTACReader
 
+from api.access import principals_of
 from api.problems import Problem, add_handlers, answer
 from api.public_url import Mounted
 from api.settings import ApiSettings
@@ -78,7 +79,7 @@ def item_of(
 ) -> pystac.Item:
     """The item as it is now, read for each request so that a replaced one is never served old."""
     with request.app.state.dbpool.connection() as conn, conn.cursor(row_factory=dict_row) as cursor:
-        row = cursor.execute(sql("api.item"), (item_id, collection_id)).fetchone()
+        row = cursor.execute(sql("api.item"), (item_id, collection_id, list(principals_of(request)))).fetchone()
     if row is None or row["item"] is None:
         raise Problem(404, "NOT_FOUND", "there is no such item")
     return pystac.Item.from_dict(row["item"])

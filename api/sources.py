@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
@@ -10,6 +11,7 @@ from urllib.parse import urlsplit
 from fastapi import APIRouter
 from starlette.requests import Request
 
+from api.access import principals_of
 from api.parts import Parts, parts_of
 from db.queries import sql
 from ingest.model import Source
@@ -27,12 +29,16 @@ _LAGS = ("published_after_sensed_s", "indexed_after_published_s")
 @router.get("/sources")
 async def sources(request: Request) -> dict[str, Any]:
     """How the harvest of each source stands."""
-    return {"sources": await sources_state(parts_of(request))}
+    return {"sources": await sources_state(parts_of(request), principals_of(request))}
 
 
-async def sources_state(parts: Parts) -> list[Row]:
-    """Each source with its upstream and its collections."""
+async def sources_state(parts: Parts, principals: Sequence[str]) -> list[Row]:
+    """Each source with its upstream and those of its collections that the caller may see."""
     async with parts.pool.connection() as conn:
+        hidden = {
+            row["id"]
+            for row in await (await conn.execute(sql("api.hidden_collections"), (list(principals),))).fetchall()
+        }
         runs = {_key(row): row for row in await (await conn.execute(sql("api.sources"))).fetchall()}
         lags = {_key(row): row for row in await (await conn.execute(sql("api.lags"))).fetchall()}
         upstreams = {row["source_id"]: row for row in await (await conn.execute(sql("api.upstreams"))).fetchall()}
@@ -44,6 +50,7 @@ async def sources_state(parts: Parts) -> list[Row]:
         collections = [
             _collection(mapping.id, runs.get(key), lags.get(key), months[key])
             for mapping in source.collections
+            if mapping.id not in hidden
             for key in [(source.id, mapping.id)]
         ]
         upstream = _upstream(source, upstreams.get(source.id))

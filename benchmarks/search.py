@@ -19,6 +19,7 @@ import psycopg
 from benchmarks import growth, peers, ready_text
 from benchmarks.client import Client, Request, interleaved, medians, rate
 from benchmarks.peers import Peer
+from db.migrate import migrate
 from db.settings import DatabaseSettings
 
 COLLECTION = ready_text.COLLECTION
@@ -158,9 +159,12 @@ def catalogue(server: DatabaseSettings, size: int, *, fresh: bool = False) -> Da
         is_there = conn.execute("select exists (select from pg_database where datname = %s)", (name,)).fetchone() == (
             True,
         )
-    if not is_there:
+    database = server.model_copy(update={"pgdatabase": name})
+    if is_there:
+        migrate(database)  # one that was kept may be older
+    else:
         growth.fill(server, name, size)
-    return server.model_copy(update={"pgdatabase": name})
+    return database
 
 
 def _curve(server: DatabaseSettings, folder: Path) -> Iterator[tuple[str, float]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,6 +10,7 @@ import orjson
 from psycopg import AsyncConnection
 
 from db.queries import sql
+from lineage.visibility import EVERYTHING
 
 Row = dict[str, Any]
 
@@ -22,15 +24,19 @@ def _shown(row: Row) -> Row:
     return out | {"id": str(row["id"]), "actor": row["actor_id"], "body": orjson.loads(row["body"])}
 
 
-async def events_of(conn: AsyncConnection[Row], collection: str, item_id: str) -> list[Row]:
+async def events_of(
+    conn: AsyncConnection[Row], collection: str, item_id: str, principals: Sequence[str] = EVERYTHING
+) -> list[Row]:
     """Events of one item, oldest first; those without a number yet last, with `pending: true`."""
-    rows = await (await conn.execute(sql("lineage.events_of_item"), (collection, item_id))).fetchall()
+    rows = await (await conn.execute(sql("lineage.events_of_item"), (collection, item_id, list(principals)))).fetchall()
     return [_shown(row) for row in rows]
 
 
-async def events_from(conn: AsyncConnection[Row], seq: int, limit: int) -> list[Row]:
+async def events_from(
+    conn: AsyncConnection[Row], seq: int, limit: int, principals: Sequence[str] = EVERYTHING
+) -> list[Row]:
     """The change feed from number `seq` on."""
-    rows = await (await conn.execute(sql("lineage.events_from"), (seq, limit))).fetchall()
+    rows = await (await conn.execute(sql("lineage.events_from"), (seq, limit, list(principals)))).fetchall()
     return [_shown(row) for row in rows]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -13,6 +14,7 @@ from lineage.canonical import canonical
 from lineage.errors import ProofPending
 from lineage.sequencer import read_tiles
 from lineage.tree import inclusion_path, tiles_needed
+from lineage.visibility import EVERYTHING
 
 FORMAT = "stac-federator/proof@1"
 
@@ -23,7 +25,7 @@ def _text(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
 
-async def bundle(conn: AsyncConnection[Row], event_id: UUID) -> bytes | None:
+async def bundle(conn: AsyncConnection[Row], event_id: UUID, principals: Sequence[str] = EVERYTHING) -> bytes | None:
     """Return the proof of an event as one canonical JSON file; None when there is no such event.
 
     Members: format, event {body (text whose SHA-256 is in the leaf), leaf, signature}, index, path, checkpoint (signed
@@ -33,9 +35,9 @@ async def bundle(conn: AsyncConnection[Row], event_id: UUID) -> bytes | None:
         ProofPending: the event waits for its number.
     """
     async with conn.transaction():
-        row = await (await conn.execute(sql("lineage.event_by_id"), (event_id,))).fetchone()
+        row = await (await conn.execute(sql("lineage.event_by_id"), (event_id, list(principals)))).fetchone()
         if row is None:
-            if await (await conn.execute(sql("lineage.pending_event"), (event_id,))).fetchone():
+            if await (await conn.execute(sql("lineage.pending_event"), (event_id, list(principals)))).fetchone():
                 raise ProofPending(f"event {event_id} is not in the log yet")
             return None
         head = await (await conn.execute(sql("lineage.newest_checkpoint"))).fetchone()
@@ -63,15 +65,15 @@ async def bundle(conn: AsyncConnection[Row], event_id: UUID) -> bytes | None:
     )
 
 
-async def tlog_proof(conn: AsyncConnection[Row], event_id: UUID) -> str | None:
+async def tlog_proof(conn: AsyncConnection[Row], event_id: UUID, principals: Sequence[str] = EVERYTHING) -> str | None:
     """The same proof as `c2sp.org/tlog-proof@v1` text: index, path, checkpoint. None when there is no such event.
 
     Raises:
         ProofPending
     """
-    row = await (await conn.execute(sql("lineage.event_by_id"), (event_id,))).fetchone()
+    row = await (await conn.execute(sql("lineage.event_by_id"), (event_id, list(principals)))).fetchone()
     if row is None:
-        if await (await conn.execute(sql("lineage.pending_event"), (event_id,))).fetchone():
+        if await (await conn.execute(sql("lineage.pending_event"), (event_id, list(principals)))).fetchone():
             raise ProofPending(f"event {event_id} is not in the log yet")
         return None
     head = await (await conn.execute(sql("lineage.newest_checkpoint"))).fetchone()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Sequence
 from datetime import UTC
 from typing import Any
 from uuid import UUID
@@ -23,6 +24,7 @@ from db.queries import sql
 from lineage.events import Kind
 from lineage.hashes import product_hash
 from lineage.keys import Signer
+from lineage.visibility import EVERYTHING
 
 #: Native kind -> kind of the service; other kinds are not shown.
 SHOWN = {
@@ -116,17 +118,29 @@ def names_like(name: str) -> list[str]:
 
 
 async def traces_by_name(
-    conn: AsyncConnection[Row], name: str, *, after: int = -1, limit: int = MAX_TRACES
+    conn: AsyncConnection[Row],
+    name: str,
+    *,
+    after: int = -1,
+    limit: int = MAX_TRACES,
+    principals: Sequence[str] = EVERYTHING,
 ) -> list[Row]:
     """Traces of a product, oldest first; `after` is the number of the last one seen."""
     rows = await (
-        await conn.execute(sql("lineage.traces_by_name"), (names_like(name), list(SHOWN), after, limit))
+        await conn.execute(
+            sql("lineage.traces_by_name"), (names_like(name), list(SHOWN), after, limit, list(principals))
+        )
     ).fetchall()
     return [trace_of(row) for row in rows]
 
 
 async def traces_by_hash(
-    conn: AsyncConnection[Row], digest_hex: str, *, after: int = -1, limit: int = MAX_TRACES
+    conn: AsyncConnection[Row],
+    digest_hex: str,
+    *,
+    after: int = -1,
+    limit: int = MAX_TRACES,
+    principals: Sequence[str] = EVERYTHING,
 ) -> list[Row]:
     """Traces that name this hash, of a product or of a content.
 
@@ -134,12 +148,14 @@ async def traces_by_hash(
         ValueError: no hex.
     """
     digest = bytes.fromhex(digest_hex)
-    rows = await (await conn.execute(sql("lineage.traces_by_hash"), (digest, list(SHOWN), after, limit))).fetchall()
+    rows = await (
+        await conn.execute(sql("lineage.traces_by_hash"), (digest, list(SHOWN), after, limit, list(principals)))
+    ).fetchall()
     return [trace_of(row) for row in rows]
 
 
-async def trace_by_id(conn: AsyncConnection[Row], event_id: UUID) -> Row | None:
+async def trace_by_id(conn: AsyncConnection[Row], event_id: UUID, principals: Sequence[str] = EVERYTHING) -> Row | None:
     """One trace, None when there is none of that id."""
-    row = await (await conn.execute(sql("lineage.event_by_id"), (event_id,))).fetchone()
+    row = await (await conn.execute(sql("lineage.event_by_id"), (event_id, list(principals)))).fetchone()
     is_shown = row is not None and row["kind"] in set(SHOWN) and row["item_id"] is not None
     return trace_of(row) if row and is_shown else None

@@ -1,6 +1,8 @@
 -- name: item
 -- For tiles: the item as it is now. Read through psycopg's raw cursor like all of ours.
-select pgstac.get_item($1, $2) as item;
+select pgstac.get_item($1, $2) as item
+where $2 <> all (federator.hidden_collections($3::text[])) and not exists (
+    select from pgstac.items where id = $1 and collection = $2 and private is not null and not federator.may_read(private, $3::text[]));
 
 -- name: sources
 -- Newest run, cursor and refused records per source and collection; the plain cursor only, not those of limited runs.
@@ -18,16 +20,24 @@ left join federator.harvest_cursor as c
 -- name: collections
 -- For people: titles and how many items, counted.
 select c.id, c.content ->> 'title' as title, c.content ->> 'description' as description,
-    (select count(*) from pgstac.items as i where i.collection = c.id) as items
-from pgstac.collections as c order by c.id;
+    (select count(*) from pgstac.items as i where i.collection = c.id and (i.private is null or federator.may_read(i.private, $1::text[]))) as items
+from pgstac.collections as c where c.id <> all (federator.hidden_collections($1::text[])) order by c.id;
 
 -- name: newest_items
 -- Of one collection, by time.
-select id, datetime from pgstac.items where collection = $1 order by datetime desc, id limit $2;
+select id, datetime from pgstac.items
+where collection = $1 and (private is null or federator.may_read(private, $3::text[])) order by datetime desc, id limit $2;
 
 -- name: newest_uploads
 -- For the start page.
-select id, title, state, item_id, collection_id, error_code from federator.upload order by created_at desc limit $1;
+select id, title, state, item_id, collection_id, error_code from federator.upload as u
+where collection_id <> all (array(select unnest(federator.hidden_collections($2::text[]))))
+    and not exists (select from federator.hidden_items($2::text[]) as h where h.collection_id = u.collection_id and h.item_id = u.item_id)
+order by created_at desc limit $1;
+
+-- name: hidden_collections
+-- Collections that a caller may not see.
+select unnest(federator.hidden_collections($1::text[])) as id;
 
 -- name: upload_states
 -- For the metrics.

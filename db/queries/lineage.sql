@@ -67,25 +67,36 @@ insert into lineage.trace_signature (event_id, message, signature, certificate) 
 -- With the façade's signature where there is one.
 select e.*, t.message, t.signature, t.certificate
 from lineage.event as e left join lineage.trace_signature as t on t.event_id = e.id
-where e.id = $1;
+where e.id = $1
+    and coalesce(e.collection <> all (array(select unnest(federator.hidden_collections($2::text[])))), true)
+    and not exists (select from federator.hidden_items($2::text[]) as h where h.collection_id = e.collection and h.item_id = e.item_id);
 
 -- name: pending_event
 -- True while the event waits for its number.
-select true as pending from lineage.event_outbox where id = $1;
+select true as pending from lineage.event_outbox where id = $1
+    and coalesce(collection <> all (array(select unnest(federator.hidden_collections($2::text[])))), true)
+    and not exists (select from federator.hidden_items($2::text[]) as h where h.collection_id = collection and h.item_id = item_id);
 
 -- name: events_of_item
 -- Oldest first, then those that wait.
 select seq, id, kind, name, source, actor_id, claimed_at, recorded_at, body, false as pending
 from lineage.event where collection = $1 and item_id = $2
+    and coalesce(collection <> all (array(select unnest(federator.hidden_collections($3::text[])))), true)
+    and not exists (select from federator.hidden_items($3::text[]) as h where h.collection_id = collection and h.item_id = item_id)
 union all
 select null, id, kind, name, source, actor_id, claimed_at, null, body, true
 from lineage.event_outbox where collection = $1 and item_id = $2
+    and coalesce(collection <> all (array(select unnest(federator.hidden_collections($3::text[])))), true)
+    and not exists (select from federator.hidden_items($3::text[]) as h where h.collection_id = collection and h.item_id = item_id)
 order by seq nulls last, claimed_at;
 
 -- name: events_from
 -- The change feed: by number.
 select seq, id, kind, name, source, collection, item_id, actor_id, claimed_at, recorded_at, body, false as pending
-from lineage.event where seq >= $1 order by seq limit $2;
+from lineage.event where seq >= $1
+    and coalesce(collection <> all (array(select unnest(federator.hidden_collections($3::text[])))), true)
+    and not exists (select from federator.hidden_items($3::text[]) as h where h.collection_id = collection and h.item_id = item_id)
+order by seq limit $2;
 
 -- name: leaves_from
 -- For the audit, in portions.
@@ -104,6 +115,8 @@ select level, idx, width, data from lineage.log_tile order by level, idx, width;
 select e.*, t.message, t.signature, t.certificate
 from lineage.event as e left join lineage.trace_signature as t on t.event_id = e.id
 where e.name = any($1::text[]) and e.kind = any($2::text[]) and e.seq > $3 and e.item_id is not null
+    and coalesce(e.collection <> all (array(select unnest(federator.hidden_collections($5::text[])))), true)
+    and not exists (select from federator.hidden_items($5::text[]) as h where h.collection_id = e.collection and h.item_id = e.item_id)
 order by e.seq limit $4;
 
 -- name: traces_by_hash
@@ -112,4 +125,6 @@ select e.*, t.message, t.signature, t.certificate
 from lineage.event_hash as h join lineage.event as e on e.seq = h.seq
 left join lineage.trace_signature as t on t.event_id = e.id
 where h.digest = $1 and e.kind = any($2::text[]) and e.seq > $3
+    and coalesce(e.collection <> all (array(select unnest(federator.hidden_collections($5::text[])))), true)
+    and not exists (select from federator.hidden_items($5::text[]) as p where p.collection_id = e.collection and p.item_id = e.item_id)
 order by e.seq limit $4;
