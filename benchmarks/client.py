@@ -30,8 +30,7 @@ class Client:
     def __init__(self, peer: Peer) -> None:
         self.peer = peer
         self._connection = http.client.HTTPConnection("127.0.0.1", peer.port, timeout=120)
-        self._connection.connect()
-        self._connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.reopen()
 
     def ask(self, request: Request) -> bytes:
         """Return the body of the answer. Raises RuntimeError: the status is not 200."""
@@ -48,6 +47,12 @@ class Client:
         begun = time.perf_counter()
         body = self.ask(request)
         return time.perf_counter() - begun, body
+
+    def reopen(self) -> None:
+        """A new connection: servers end those that nobody uses for some seconds."""
+        self._connection.close()
+        self._connection.connect()
+        self._connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def close(self) -> None:
         """End the connection."""
@@ -67,6 +72,7 @@ def interleaved(peers: Sequence[Peer], make: Callable[[int], Request], number: i
             asked = [make(n) for n in range(begin, min(begin + _IN_TURN, number))]
             for turn in range(len(clients)):
                 client = clients[(turn + begin // _IN_TURN) % len(clients)]
+                client.reopen()
                 client.ask(asked[-1])
                 seconds[client.peer.name] += [client.timed(request)[0] for request in asked]
     finally:

@@ -29,13 +29,16 @@ from ingest.packing import OWN_RELS
 DEFAULT_LIMIT = 200
 #: Of lists without pages.
 MOST_COLLECTIONS = 10_000
+#: No catalogue has so many, and PostgreSQL counts no further.
+_FARTHEST = 2**31 - 1
 _SCHEMA = "application/schema+json"
 _OWN_RELS = {*OWN_RELS, *AGGREGATION_RELS, QUERYABLES, SORTABLES}
 
 
 async def find_collections(request: Request, search: Mapping[str, Any], limit: int, offset: int) -> dict[str, Any]:
     """A page of collections that the caller may see; `search` as pgstac's functions take it, without limit and offset."""
-    asked = orjson.dumps({**search, "limit": limit, "offset": offset}).decode()
+    place = {"limit": min(limit, MOST_COLLECTIONS), "offset": min(offset, _FARTHEST)}
+    asked = orjson.dumps({**search, **place}).decode()
     principals = list(principals_of(request))
     async with request.app.state.get_connection(request) as conn:
         rows = await conn.fetch(sql("api.find_collections"), asked, principals)

@@ -268,9 +268,9 @@ language sql stable as $$
 $$;
 
 -- Kept documents name sources: they are old when one is new, and when one comes or goes.
-create function federator.tell_backend_changed() returns trigger language plpgsql security definer set search_path = pg_catalog as $$
+create function federator.tell_run_changed() returns trigger language plpgsql security definer set search_path = pg_catalog as $$
 begin
-    if tg_table_name = 'harvest_run' and exists (
+    if not exists (
         select from (
             select r.status from federator.harvest_run as r
             where r.source_id = new.source_id and r.collection_id = new.collection_id and r.id < new.id
@@ -279,15 +279,14 @@ begin
         ) as before
         where new.status = 'running' or before.status = new.status
     ) then
-        return null;
+        perform pg_notify('federator_catalogue', 'summaries');
     end if;
-    perform pg_notify('federator_catalogue', 'summaries');
     return null;
 end $$;
-create trigger tell_backend_changed after insert or update of status on federator.harvest_run
-    for each row execute function federator.tell_backend_changed();
-create trigger tell_backend_changed after update of open_until on federator.upstream
-    for each row when ((old.open_until is null) <> (new.open_until is null)) execute function federator.tell_backend_changed();
+create trigger tell_run_changed after insert or update of status on federator.harvest_run
+    for each row execute function federator.tell_run_changed();
+create trigger tell_breaker_changed after update of open_until on federator.upstream
+    for each row when ((old.open_until is null) <> (new.open_until is null)) execute function federator.tell_summaries_changed();
 
 -- The operator's collection files (ingest/operator_files.py): what they change in our documents, or whole documents.
 create table federator.collection_file (

@@ -133,6 +133,13 @@ def test_bad_searches_are_problems(api: httpx.Client, parameters: dict[str, str]
     assert_problem(api.get("/stac/search", params=parameters))
 
 
+@pytest.mark.parametrize("name", ["limit", "offset"])
+def test_a_place_beyond_64_bits_in_the_list_of_collections_is_no_500(api: httpx.Client, name: str) -> None:
+    answer = api.get("/stac/collections", params={name: str(10**30)})
+    assert answer.status_code == 200
+    assert len(answer.json()["collections"]) == (0 if name == "offset" else answer.json()["numberMatched"])
+
+
 BAD_POST: list[Any] = [
     b"{", b"[]", b"7", b"\xff\xfe", b'{"bbox": "here"}', b'{"bbox": [1, 2]}', b'{"filter": {"op": "nonsense"}}', b'{"limit": true}',
     b'{"filter": {"op": "nonsense", "args": [1, 2]}}', b'{"ids": 7}', b'{"ids": [7]}', b'{"collections": {"a": 1}}', b'{"datetime": 7}',

@@ -41,7 +41,7 @@ async def _fill(database: DatabaseSettings) -> None:
         await store(pool, items)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # some judges write
 def served(postgres: DatabaseSettings, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """The running application on a catalogue of awkward items."""
     listener = socket.socket()

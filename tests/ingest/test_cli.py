@@ -187,7 +187,7 @@ def test_a_signal_leaves_a_state_from_which_the_same_command_goes_on(
     process = commands.start("harvest", "test-odata")
     wait_for_items(commands, 20, process)
     process.send_signal(number)
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate(timeout=60)
     may_go.set()
     assert process.returncode == status
     assert "Traceback" not in out + err
