@@ -70,8 +70,11 @@ update federator.upload set cog_bytes = $2 where id = $1;
 select * from federator.upload where state = 'deleting' order by updated_at limit 1000;
 
 -- name: living
--- Which of these have files that belong there: 'original' (not freed) and 'cog' (on its way or ready).
-select id, freed_at is null as original, state in ('converting', 'registering', 'ready') as cog
+-- Which of these have files that belong there: an original (with a bucket, $2, only while a worker needs it), a COG on its way or ready.
+select
+    id,
+    freed_at is null and (not $2 or state in ('created', 'uploading', 'received', 'scanning', 'converting', 'registering')) as original,
+    state in ('converting', 'registering', 'ready') as cog
 from federator.upload where id = any($1::uuid[]);
 
 -- name: get

@@ -57,8 +57,12 @@ class Partial:
             raise
         (folder / _STOP).unlink(missing_ok=True)  # meant for the holder before
         partial = cls(folder, lock, descriptor)
-        if (start := partial._marked()) is not None:
-            partial.roll_back(start)
+        try:
+            if (start := partial._marked()) is not None:
+                partial.roll_back(start)
+        except BaseException:
+            partial.close()
+            raise
         return partial
 
     @property

@@ -13,9 +13,9 @@ import hmac
 import logging
 import shutil
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
@@ -29,7 +29,7 @@ from ingest.settings import IngestSettings
 from ingest.uploads import quota
 from ingest.uploads.digests import Digests, Kept
 from ingest.uploads.model import State, Upload, from_row
-from ingest.uploads.originals import keep_original
+from ingest.uploads.originals import has_bucket, keep_original
 from ingest.uploads.partial import Locked, Partial, ask_to_stop
 from ingest.uploads.service import folder_of, get, move
 
@@ -215,18 +215,19 @@ async def receive_whole(
     async with holding(settings, upload_id) as partial:
         upload = await check_receivable(pool, settings, upload_id, content_length)
         upload = await _begun(pool, upload)
-        await _in_thread(partial.roll_back, 0)
-        await _in_thread(partial.mark)
+        with _stored():
+            await _in_thread(partial.roll_back, 0)
+            await _in_thread(partial.mark)
         excess = UploadRejected("INCOMPLETE_BODY", "more bytes came than announced", status=400)
         limit = _Limit(content_length, excess)
         digests, failure = await _pour(partial, Digests(), stream, limit, checksum, settings)
         if failure is None and partial.size != content_length:
             detail = f"{partial.size} of {content_length} bytes came; send the file again"
             failure = UploadRejected("INCOMPLETE_BODY", detail, status=400, actual=partial.size)
+        with _stored():
+            await _in_thread(partial.roll_back, 0) if failure else await _in_thread(partial.unmark)
         if failure:
-            await _in_thread(partial.roll_back, 0)
             raise failure
-        await _in_thread(partial.unmark)
         return await complete(pool, settings, upload, partial, digests, mismatch=422)
 
 
@@ -291,21 +292,20 @@ async def complete(
     """
     from ingest.worker import PROCESS_UPLOAD, defer_in  # the worker imports this package
 
-    try:
+    with _stored():
         await _in_thread(digests.follow, partial.descriptor, partial.size)
         await keep_original(settings, upload.id, partial.folder / "original")
-    except OSError as error:
-        raise _storage_failed(error) from error
+        if has_bucket(settings):  # before the arrow: a worker that finds no file fetches it, on whichever machine
+            await _in_thread((partial.folder / "original").unlink)
     differs = upload.promised_sha256 is not None and not hmac.compare_digest(upload.promised_sha256, digests.sha256)
-    async with pool.connection() as conn:
-        async with conn.transaction():
-            values = (upload.id, partial.size, digests.sha256, digests.blake3)
-            await conn.execute(sql("uploads.set_received"), values)
-            received = await move(conn, upload.id, State.RECEIVED)
-            if not differs:
-                await defer_in(conn, PROCESS_UPLOAD, lock=f"upload/{upload.id}", upload_id=str(upload.id))
-        if differs:
-            raise await refuse_other_file(pool, upload.id, digests.sha256, mismatch)
+    async with pool.connection() as conn, conn.transaction():
+        values = (upload.id, partial.size, digests.sha256, digests.blake3)
+        await conn.execute(sql("uploads.set_received"), values)
+        received = await move(conn, upload.id, State.RECEIVED)
+        if not differs:
+            await defer_in(conn, PROCESS_UPLOAD, lock=f"upload/{upload.id}", upload_id=str(upload.id))
+    if differs:
+        raise await refuse_other_file(pool, upload.id, digests.sha256, mismatch)
     return received
 
 
@@ -340,8 +340,15 @@ async def _noted(pool: Pool, settings: IngestSettings, upload: Upload, partial: 
 
 
 async def _sync(partial: Partial) -> None:
-    try:
+    with _stored():
         await _in_thread(partial.make_durable)
+
+
+@contextmanager
+def _stored() -> Iterator[None]:
+    """What the disk or the bucket does not take is a refusal."""
+    try:
+        yield
     except OSError as error:
         raise _storage_failed(error) from error
 

@@ -172,7 +172,8 @@ async def _trash_orphans(conn: Connection, settings: IngestSettings) -> None:
     """Files that no row stands for: to the trash after a day, away after a week there."""
     old = await asyncio.to_thread(_old_files, settings, time.time() - ORPHAN_S)
     if old:
-        cursor = await conn.execute(sql("uploads.living"), ([upload_id for upload_id, _ in old],))
+        values = ([upload_id for upload_id, _ in old], originals.has_bucket(settings))
+        cursor = await conn.execute(sql("uploads.living"), values)
         living = {row["id"]: row for row in await cursor.fetchall()}
         orphans = [path for upload_id, path in old if not _belongs(living.get(upload_id), path)]
         await asyncio.to_thread(_to_trash, settings.data_dir / "trash", orphans)
