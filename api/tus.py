@@ -24,6 +24,7 @@ from api.upload_forms import make_upload, own_upload
 from ingest.errors import UploadRejected
 from ingest.uploads import receiving, removal
 from ingest.uploads.model import State, Upload
+from ingest.uploads.pouring import SenderGone
 from ingest.uploads.service import UploadUnknown
 
 #: The most that a creation may bring with it: it is read before the upload is made.
@@ -46,7 +47,7 @@ class TusRoute(APIRoute):
                 response = answer(404, "NOT_FOUND", "there is no such upload")
             except Problem as error:
                 response = answer(error.status, error.code, error.detail, error.headers, **error.facts)
-            except (ClientDisconnect, receiving.SenderGone):
+            except (ClientDisconnect, SenderGone):
                 response = answer(400, "INCOMPLETE_BODY", "the body ended early")  # nobody reads it
             response.headers["Tus-Resumable"] = tus.VERSION
             response.headers["Cache-Control"] = "no-store"
@@ -81,7 +82,7 @@ async def bytes_of(request: Request) -> AsyncIterator[bytes]:
             if chunk:
                 yield chunk
     except ClientDisconnect:
-        raise receiving.SenderGone from None
+        raise SenderGone from None
 
 
 @router.api_route("/{upload_id}/", methods=["GET", "HEAD", "PATCH", "DELETE", "PUT", "POST"], include_in_schema=False)

@@ -11,7 +11,7 @@ from base64 import b64decode
 from collections.abc import Mapping
 
 from api.problems import Problem
-from ingest.uploads.receiving import Checksum
+from ingest.uploads.pouring import Checksum
 
 VERSION = "1.0.0"
 EXTENSIONS = "creation,creation-with-upload,expiration,checksum,termination"

@@ -7,19 +7,14 @@ in a thread, a batch at a time, so that a slow disk keeps nobody else waiting.
 from __future__ import annotations
 
 import asyncio
-import errno
-import hashlib
 import hmac
 import logging
 import shutil
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import cache
-from typing import Any
 from uuid import UUID
 
 from db.pools import Pool
@@ -31,37 +26,14 @@ from ingest.uploads.digests import Digests, Kept
 from ingest.uploads.model import State, Upload, from_row
 from ingest.uploads.originals import has_bucket, keep_original
 from ingest.uploads.partial import Locked, Partial, ask_to_stop
+from ingest.uploads.pouring import Checksum, Limit, in_thread, pour, storage_failed, stored
 from ingest.uploads.service import folder_of, get, move
 
 log = logging.getLogger(__name__)
 
-#: Bytes that are written at once, while the next ones arrive.
-BATCH_BYTES = 2 * 2**20
-#: A slow sender's bytes wait no longer than this before they are written.
-BATCH_S = 1.0
-#: Pieces that one system call writes (IOV_MAX is 1024).
-_BATCH_PIECES = 1000
 #: How long one who asks the sender to stop waits for that.
 PATIENCE_S = 5.0
-_LOOK_S = 0.2
 _kept = Kept()
-
-
-class SenderGone(Exception):
-    """The connection ended before the body did."""
-
-
-class Ended(UploadRejected):
-    """The request ends early; its bytes so far are kept."""
-
-
-@dataclass(frozen=True, slots=True)
-class Checksum:
-    """What a request's bytes must hash to. `algorithm` is a name of hashlib; `status` answers a mismatch."""
-
-    algorithm: str
-    digest: bytes
-    status: int = 460
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,16 +43,6 @@ class Body:
     offset: int
     length: int | None = None
     checksum: Checksum | None = None
-
-
-@cache
-def _threads() -> ThreadPoolExecutor:
-    """Threads of uploads alone: a slow disk must not take those that others need."""
-    return ThreadPoolExecutor(max_workers=16, thread_name_prefix="upload")
-
-
-async def _in_thread[T](work: Callable[..., T], *arguments: Any) -> T:
-    return await asyncio.get_running_loop().run_in_executor(_threads(), work, *arguments)
 
 
 def check_wanted(upload: Upload) -> None:
@@ -142,7 +104,7 @@ async def holding(
     folder, until = folder_of(settings, upload_id), time.monotonic() + patience_s
     while True:
         try:
-            partial = await _in_thread(Partial.acquire, folder)
+            partial = await in_thread(Partial.acquire, folder)
             break
         except Locked:
             if time.monotonic() >= until:
@@ -150,8 +112,8 @@ async def holding(
                     "LOCKED", "another request is sending this file", status=423, retry_after=1
                 ) from None
         except OSError as error:
-            raise _storage_failed(error) from error
-        await _in_thread(ask_to_stop, folder, why)
+            raise storage_failed(error) from error
+        await in_thread(ask_to_stop, folder, why)
         await asyncio.sleep(0.05)
     try:
         yield partial
@@ -173,7 +135,7 @@ async def receive(
     async with holding(settings, upload_id) as partial:
         upload = await _fresh(pool, upload_id)
         if upload.freed_at is not None:  # it ended before the lock was ours, which made its folder anew
-            await _in_thread(shutil.rmtree, partial.folder, True)
+            await in_thread(shutil.rmtree, partial.folder, True)
         check_wanted(upload)
         if body.offset != partial.size:
             await _sync(partial)
@@ -184,13 +146,13 @@ async def receive(
         if body.length is not None and room and not body.length:
             return replace(upload, offset=partial.size)
         upload = await _begun(pool, upload)
-        digests = _kept.take(upload_id, await _in_thread(partial.stamp))
-        limit = _Limit(room, _too_large(promised, promised + 1))
-        digests, failure = await _pour(partial, digests, stream, limit, body.checksum, settings)
+        digests = _kept.take(upload_id, await in_thread(partial.stamp))
+        limit = Limit(room, _too_large(promised, promised + 1))
+        digests, failure = await pour(partial, digests, stream, limit, body.checksum, settings)
         upload = await _noted(pool, settings, upload, partial)
         if partial.size == promised:
             return await complete(pool, settings, upload, partial, digests)
-        _kept.put(upload_id, await _in_thread(partial.stamp), digests)
+        _kept.put(upload_id, await in_thread(partial.stamp), digests)
         if failure:
             raise failure
         return upload
@@ -215,17 +177,17 @@ async def receive_whole(
     async with holding(settings, upload_id) as partial:
         upload = await check_receivable(pool, settings, upload_id, content_length)
         upload = await _begun(pool, upload)
-        with _stored():
-            await _in_thread(partial.roll_back, 0)
-            await _in_thread(partial.mark)
+        with stored():
+            await in_thread(partial.roll_back, 0)
+            await in_thread(partial.mark)
         excess = UploadRejected("INCOMPLETE_BODY", "more bytes came than announced", status=400)
-        limit = _Limit(content_length, excess)
-        digests, failure = await _pour(partial, Digests(), stream, limit, checksum, settings)
+        limit = Limit(content_length, excess)
+        digests, failure = await pour(partial, Digests(), stream, limit, checksum, settings)
         if failure is None and partial.size != content_length:
             detail = f"{partial.size} of {content_length} bytes came; send the file again"
             failure = UploadRejected("INCOMPLETE_BODY", detail, status=400, actual=partial.size)
-        with _stored():
-            await _in_thread(partial.roll_back, 0) if failure else await _in_thread(partial.unmark)
+        with stored():
+            await in_thread(partial.roll_back, 0) if failure else await in_thread(partial.unmark)
         if failure:
             raise failure
         return await complete(pool, settings, upload, partial, digests, mismatch=422)
@@ -292,11 +254,11 @@ async def complete(
     """
     from ingest.worker import PROCESS_UPLOAD, defer_in  # the worker imports this package
 
-    with _stored():
-        await _in_thread(digests.follow, partial.descriptor, partial.size)
+    with stored():
+        await in_thread(digests.follow, partial.descriptor, partial.size)
         await keep_original(settings, upload.id, partial.folder / "original")
         if has_bucket(settings):  # before the arrow: a worker that finds no file fetches it, on whichever machine
-            await _in_thread((partial.folder / "original").unlink)
+            await in_thread((partial.folder / "original").unlink)
     differs = upload.promised_sha256 is not None and not hmac.compare_digest(upload.promised_sha256, digests.sha256)
     async with pool.connection() as conn, conn.transaction():
         values = (upload.id, partial.size, digests.sha256, digests.blake3)
@@ -340,149 +302,5 @@ async def _noted(pool: Pool, settings: IngestSettings, upload: Upload, partial: 
 
 
 async def _sync(partial: Partial) -> None:
-    with _stored():
-        await _in_thread(partial.make_durable)
-
-
-@contextmanager
-def _stored() -> Iterator[None]:
-    """What the disk or the bucket does not take is a refusal."""
-    try:
-        yield
-    except OSError as error:
-        raise _storage_failed(error) from error
-
-
-def _storage_failed(error: OSError) -> UploadRejected:
-    log.error("an upload cannot be stored", exc_info=error)
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return Ended("STORAGE_FULL", "the server's storage is full; go on later", status=507, retry_after=60)
-    return Ended("STORAGE_FAILED", "the server's storage does not take the bytes; try again later", status=503)
-
-
-@dataclass(frozen=True, slots=True)
-class _Limit:
-    """Most bytes that a request may have, and what one gets that has more."""
-
-    size: int
-    excess: UploadRejected
-
-
-async def _pour(
-    partial: Partial,
-    digests: Digests,
-    stream: AsyncIterator[bytes],
-    limit: _Limit,
-    checksum: Checksum | None,
-    settings: IngestSettings,
-) -> tuple[Digests, Exception | None]:
-    """Write a body behind the file's end, durable. Return the hashes of the whole file, and what went wrong.
-
-    Bytes stay unless they break a rule, or had a checksum that cannot be right any more.
-    """
-    start, check = partial.size, hashlib.new(checksum.algorithm, usedforsecurity=False) if checksum else None
-    sink = _Sink(partial, digests, check)
-    failure: Exception | None = None
-    try:
-        if checksum:
-            await _in_thread(partial.mark)
-        await _take(stream, sink, limit, settings.upload_silence_s)
-        if checksum and check and not hmac.compare_digest(check.digest(), checksum.digest):
-            detail = "the bytes do not hash to the checksum that came with them; nothing of them was kept"
-            failure = UploadRejected("CHECKSUM_MISMATCH", detail, status=checksum.status)
-    except (UploadRejected, SenderGone) as error:
-        failure = error
-    except OSError as error:
-        failure = _storage_failed(error)
-    is_kept = failure is None or (checksum is None and isinstance(failure, Ended | SenderGone))
-    try:
-        if is_kept:
-            await _in_thread(partial.make_durable)
-            if checksum:
-                await _in_thread(partial.unmark)
-            return digests, failure
-    except OSError as error:  # after a failed sync nobody knows what is on the disk
-        failure = _storage_failed(error)
-    with suppress(OSError):
-        await _in_thread(partial.roll_back, start)
-    return Digests(), failure
-
-
-async def _take(stream: AsyncIterator[bytes], sink: _Sink, limit: _Limit, silence_s: float) -> None:
-    """Take a body until its end, its limit, too long a silence, or somebody's wish to have the file."""
-    loop, partial, wish = asyncio.get_running_loop(), sink.partial, ""
-
-    async def watch(deadline: asyncio.Timeout) -> None:
-        nonlocal wish
-        while not wish:
-            await asyncio.sleep(_LOOK_S)
-            wish = partial.is_asked_to_stop() or ""
-        deadline.reschedule(loop.time())
-
-    try:
-        async with asyncio.timeout(silence_s) as deadline:
-            watcher, renewed, taken = asyncio.create_task(watch(deadline)), loop.time(), 0
-            try:
-                async for chunk in stream:
-                    taken += len(chunk)
-                    if taken > limit.size:
-                        raise limit.excess
-                    await sink.put(chunk)
-                    if not wish and (now := loop.time()) - renewed > 0.5:
-                        renewed = now
-                        deadline.reschedule(now + silence_s)
-            finally:
-                watcher.cancel()
-    except TimeoutError:
-        raise _why_ended(wish, silence_s) from None
-    finally:
-        await sink.finish()
-
-
-def _why_ended(wish: str, silence_s: float) -> Ended:
-    if wish == "delete":
-        return Ended("DELETED", "the upload was deleted", status=410)
-    if wish:
-        return Ended("INTERRUPTED", "another request asked for this upload; look for the offset and go on", status=409)
-    return Ended("SENDER_SILENT", f"no byte came for {silence_s:g} s; look for the offset and go on", status=408)
-
-
-class _Sink:
-    """Collects pieces and lets a thread write and hash them, the next ones arriving meanwhile."""
-
-    def __init__(self, partial: Partial, digests: Digests, check: Any) -> None:
-        self.partial, self._digests, self._check = partial, digests, check
-        self._pieces: list[bytes] = []
-        self._size, self._turned = 0, time.monotonic()
-        self._running: asyncio.Future[None] | None = None
-
-    async def put(self, piece: bytes) -> None:
-        """Take a piece; waits when the disk is slower than the sender."""
-        self._pieces.append(piece)
-        self._size += len(piece)
-        is_due = self._size >= BATCH_BYTES or len(self._pieces) >= _BATCH_PIECES
-        if is_due or time.monotonic() - self._turned > BATCH_S:
-            await self._turn()
-
-    async def _turn(self) -> None:
-        """Let the collected pieces be written as soon as those before are."""
-        await self._settle()
-        pieces, self._pieces, self._size, self._turned = self._pieces, [], 0, time.monotonic()
-        if pieces:
-            loop = asyncio.get_running_loop()
-            self._running = loop.run_in_executor(_threads(), self.partial.write, pieces, self._digests, self._check)
-
-    async def _settle(self) -> None:
-        """Wait for the thread; a cancelled wait leaves it for `finish`, which nothing outruns."""
-        if self._running is not None:
-            await asyncio.shield(self._running)
-            self._running = None
-
-    async def finish(self) -> None:
-        """Write what is left.
-
-        Raises:
-            OSError
-        """
-        await self._turn()
-        await self._settle()
+    with stored():
+        await in_thread(partial.make_durable)

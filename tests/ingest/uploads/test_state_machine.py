@@ -28,7 +28,8 @@ from ingest.uploads import receiving, removal, service
 from ingest.uploads.digests import Kept
 from ingest.uploads.model import ARROWS, ENDED, IllegalArrow, State, Upload
 from ingest.uploads.partial import Partial
-from ingest.uploads.receiving import Body, Checksum, SenderGone
+from ingest.uploads.pouring import Checksum, SenderGone
+from ingest.uploads.receiving import Body
 
 WHEN = "2026-05-01T12:00:00Z"
 NEXT = {
