@@ -11,7 +11,7 @@ from psycopg_pool import ConnectionPool
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api import home, lineage, management, sources, uploads
+from api import home, lineage, management, sources, tus, tus_headers, upload_parts, uploads
 from api.changes import Changes
 from api.encoding import Encoded
 from api.metrics import Measured, Metrics, Routed
@@ -88,7 +88,17 @@ def create_app(settings: ApiSettings, database: DatabaseSettings | None = None) 
     app.state.metrics = stac.state.metrics = Metrics()
     app.mount("/stac", stac)  # first: routes are looked through in this order
     app.mount("/raster", raster)
-    for router in (home.router, uploads.router, lineage.native, lineage.facade, management.router, sources.router):
+    for router in (
+        home.router,
+        uploads.router,
+        uploads.files,
+        tus.router,
+        upload_parts.router,
+        lineage.native,
+        lineage.facade,
+        management.router,
+        sources.router,
+    ):
         app.include_router(router)
     add_handlers(app)
     # The first is the innermost.
@@ -97,7 +107,7 @@ def create_app(settings: ApiSettings, database: DatabaseSettings | None = None) 
     app.add_middleware(
         CORSMiddleware, allow_origins=["*"], allow_headers=["*"],
         allow_methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"],
-        expose_headers=["Location", "ETag", "Link", "Accept-Patch", "Preference-Applied", "Retry-After"],
+        expose_headers=["ETag", "Link", "Accept-Patch", "Preference-Applied", *tus_headers.EXPOSED],
     )  # fmt: skip
     app.add_middleware(PublicUrl, public_url=settings.public_url)
     documents = Documents(app.routed, lambda: getattr(stac.state, "changes", None), app)

@@ -28,6 +28,7 @@ from db.errors import DbError
 from ingest.errors import EditRefused, UploadRejected
 from ingest.store import CollectionUnknown
 from ingest.uploads.model import IllegalArrow
+from ingest.uploads.originals import StoreFailed
 from ingest.uploads.service import UploadUnknown
 from lineage.errors import ProofPending
 
@@ -71,6 +72,7 @@ TABLE: dict[type[Exception], tuple[int, str, str]] = {
     psycopg.OperationalError: (503, "DATABASE_UNAVAILABLE", "the database does not answer; try again"),
     PoolTimeout: (503, "DATABASE_UNAVAILABLE", "the database does not answer; try again"),
     DbError: (503, "DATABASE_UNAVAILABLE", "the database does not answer; try again"),
+    StoreFailed: (503, "STORE_UNAVAILABLE", "the object store does not answer; try again"),
     ConnectionError: (503, "DATABASE_UNAVAILABLE", "the database does not answer; try again"),
     TimeoutError: (503, "TIMEOUT", "it took too long; try again"),
     TileOutsideBounds: (404, "TILE_OUTSIDE_BOUNDS", "the tile is outside the raster"),

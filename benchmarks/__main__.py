@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks import bulk, busy, growth, harvest, load, search
+from benchmarks import bulk, busy, growth, harvest, load, search, uploads
 from db import cluster
 from db.settings import DatabaseSettings
 
-PACKAGES = ("pypgstac", "psycopg", "asyncpg", "stac-fastapi-pgstac", "orjson")
+PACKAGES = ("pypgstac", "psycopg", "asyncpg", "stac-fastapi-pgstac", "orjson", "uvicorn")
 PARTS: dict[str, Callable[[DatabaseSettings], dict[str, float]]] = {
     "harvest": harvest.run,
     "load": load.run,
@@ -26,6 +26,7 @@ PARTS: dict[str, Callable[[DatabaseSettings], dict[str, float]]] = {
     "growth": growth.run,
     "search": search.run,
     "busy": busy.run,
+    "uploads": uploads.run,
 }
 
 

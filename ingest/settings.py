@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -76,3 +76,41 @@ class IngestSettings(BaseSettings):
     )
 
     upload_max_bytes: int = Field(100 * 2**20, gt=0, description="Bytes of the largest file that a plain PUT may send.")
+    upload_file_max_bytes: int = Field(
+        50 * 10**9,
+        gt=0,
+        description="Bytes of the largest file that tus or parts may send (the figure of Copernicus' BYOC).",
+    )
+    upload_owner_max_bytes: int = Field(
+        500 * 10**9, gt=0, description="Bytes that one owner may have: promised, originals that are kept, and COGs."
+    )
+    upload_open_max: int = Field(10, ge=1, description="Unfinished uploads that one owner may have at a time.")
+    upload_expiry_h: float = Field(
+        48.0, gt=0, description="Hours without a byte after which an unfinished upload is removed."
+    )
+    upload_silence_s: float = Field(
+        30.0, gt=0, description="Seconds that a sender may be silent before its request is ended and others may send."
+    )
+    upload_sweep_s: float = Field(
+        10.0, gt=0, description="Seconds between two looks for uploads that expired, or were left by a crash."
+    )
+    upload_store_url: str = Field(
+        "",
+        pattern=r"^(s3://[a-z0-9][a-z0-9.-]+(/[^\s?#]*)?)?$",
+        description="Bucket that originals are kept in, and that clients may send parts to ('s3://bucket/prefix'); empty: the data folder.",
+    )
+    upload_part_bytes: int = Field(
+        64 * 2**20,
+        ge=5 * 2**20,
+        description="Bytes of each part that a client sends to the bucket; S3 takes 5 MiB to 5 GiB.",
+    )
+    store_endpoint: str = Field(
+        "", validation_alias="AWS_ENDPOINT_URL", description="URL of an S3-compatible store; empty: AWS in AWS_REGION."
+    )
+    store_region: str = Field("us-east-1", validation_alias="AWS_REGION", description="Region of the bucket.")
+    store_key_id: str = Field(
+        "", validation_alias="AWS_ACCESS_KEY_ID", description="Access key of the bucket's account."
+    )
+    store_secret: SecretStr = Field(
+        SecretStr(""), validation_alias="AWS_SECRET_ACCESS_KEY", description="Secret of that access key."
+    )

@@ -12,6 +12,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 import procrastinate
 import psycopg
@@ -39,6 +40,8 @@ from ingest.source_files import find_mapping, find_source, load_sources
 from ingest.subscription import followed
 from ingest.summary_making import rebuild_due
 from ingest.uploads import processing as uploads
+from ingest.uploads.parts import fetch
+from ingest.uploads.removal import sweep
 from lineage.errors import LineageError
 from lineage.keys import Signer, load_signer
 from lineage.sequencer import sequence
@@ -166,6 +169,7 @@ def create_worker_app(
     @app.task(name=PROCESS_UPLOAD, queue=QUEUE, pass_context=True, retry=_Again())
     async def process_upload_task(context: JobContext, upload_id: str) -> None:
         parts: _Parts = context.additional_context["parts"]
+        await fetch(parts.pool, settings, UUID(upload_id))
         await uploads.process(parts.pool, settings, upload_id)
 
     @app.task(name=HARVEST_ALL, queue=QUEUE, pass_context=True)
@@ -219,6 +223,7 @@ async def _work_while_connected(
                 group.create_task(_every(PACKING_S, lambda: pack_waiting(pool))),
                 group.create_task(_every(SUMMARIES_S, lambda: build_indexes(pool))),
                 group.create_task(_every(SUMMARIES_S, lambda: rebuild_due(pool, settings.summary_rest_s))),
+                group.create_task(_every(settings.upload_sweep_s, lambda: sweep(pool, settings))),
             ]
             await _serve_jobs(app, parts, stop)
             for loop in loops:

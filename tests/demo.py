@@ -121,7 +121,7 @@ async def upload_sample(http: httpx.AsyncClient, path: Path, token: str | None) 
     url = created.headers["location"]
     (await http.put(f"{url}/content", content=path.read_bytes(), headers=headers)).raise_for_status()
     for _ in range(300):
-        state = (await http.get(url)).raise_for_status().json()
+        state = (await http.get(url, headers=headers)).raise_for_status().json()
         if state["state"] in {"ready", "rejected", "failed"}:
             break
         await asyncio.sleep(0.2)

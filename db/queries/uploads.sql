@@ -1,6 +1,81 @@
 -- name: insert
 -- A new upload, without bytes.
-insert into federator.upload (id, owner, collection_id, title, datetime, state) values ($1, $2, $3, $4, $5, 'created') returning *;
+insert into federator.upload (
+    id, owner, collection_id, title, datetime, state, length, promised_sha256, file_name, tus_metadata, keep_original, part_bytes, expires_at
+)
+values ($1, $2, $3, $4, $5, 'created', $6, $7, $8, $9, $10, $11, now() + make_interval(secs => $12::float8 * 3600))
+returning *;
+
+-- name: lock_owner
+-- An owner's uploads are counted one after the other, so that no two slip under a limit together; to the transaction's end.
+select pg_advisory_xact_lock(hashtextextended('federator.upload/' || $1::text, 0));
+
+-- name: usage
+-- What an owner has: unfinished uploads, and the bytes that are there or promised.
+select
+    count(*) filter (where state in ('created', 'uploading')) as open,
+    coalesce(sum(greatest(length, offset_bytes)) filter (where freed_at is null), 0)
+    + coalesce(sum(cog_bytes) filter (where state in ('ready', 'deleting')), 0) as bytes
+from federator.upload where owner = $1;
+
+-- name: set_length
+-- The size that a request announces, before its bytes are read.
+update federator.upload set length = $2, updated_at = now() where id = $1 returning *;
+
+-- name: set_offset
+-- What is durable; the upload goes on living for a while.
+update federator.upload set offset_bytes = $2, expires_at = now() + make_interval(secs => $3::float8 * 3600), updated_at = now()
+where id = $1 returning *;
+
+-- name: set_store_upload
+-- The object store's multipart upload, once.
+update federator.upload set store_upload = $2, updated_at = now() where id = $1 and store_upload is null returning *;
+
+-- name: set_hashes
+-- Of an original that came by way of the object store.
+update federator.upload set sha256 = $2, blake3 = $3, updated_at = now() where id = $1 returning *;
+
+-- name: expired
+-- Unfinished for too long.
+select * from federator.upload where state in ('created', 'uploading') and expires_at < now() order by expires_at limit 1000;
+
+-- name: begun
+-- Some bytes came: a crash may have left one complete.
+select * from federator.upload where state = 'uploading' and part_bytes is null order by updated_at limit 1000;
+
+-- name: to_free
+-- Originals that nobody needs any more. A question to the user (DATETIME_REQUIRED) keeps them.
+select * from federator.upload
+where freed_at is null and (
+    (state = 'ready' and not keep_original)
+    or (state = 'rejected' and error_code <> 'DATETIME_REQUIRED')
+    or state = 'deleted'
+)
+order by updated_at limit 1000;
+
+-- name: set_freed
+-- The original is gone; its bytes are the owner's again.
+update federator.upload set freed_at = now() where id = $1 and freed_at is null;
+
+-- name: unmeasured
+-- Ready ones whose COG has not been counted.
+select id from federator.upload where state = 'ready' and cog_bytes is null limit 1000;
+
+-- name: set_cog_bytes
+-- For the owner's quota.
+update federator.upload set cog_bytes = $2 where id = $1;
+
+-- name: deleting
+-- Removals that a crash interrupted.
+select * from federator.upload where state = 'deleting' order by updated_at limit 1000;
+
+-- name: living
+-- Which of these have files that belong there: an original (with a bucket, $2, only while a worker needs it), a COG on its way or ready.
+select
+    id,
+    freed_at is null and (not $2 or state in ('created', 'uploading', 'received', 'scanning', 'converting', 'registering')) as original,
+    state in ('converting', 'registering', 'ready') as cog
+from federator.upload where id = any($1::uuid[]);
 
 -- name: get
 -- State as it is.
@@ -17,8 +92,8 @@ set state = $2, error_code = $3, error_detail = $4, error_facts = $5, updated_at
 where id = $1 returning *;
 
 -- name: set_received
--- What is durable on disk.
-update federator.upload set length = $2, sha256 = $3, blake3 = $4, updated_at = now() where id = $1 returning *;
+-- What is durable.
+update federator.upload set length = $2, offset_bytes = $2, sha256 = $3, blake3 = $4, updated_at = now() where id = $1 returning *;
 
 -- name: set_item
 -- Which item the upload becomes, and what was noticed on the way.

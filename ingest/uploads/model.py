@@ -1,10 +1,12 @@
 """An upload and the states that it goes through.
 
-    created -> uploading -> received -> scanning -> converting -> registering -> ready
-                                           |            |             |
-                                           +-> rejected +-> failed <--+
+    created -> uploading -> received -> scanning -> converting -> registering -> ready -> deleting -> deleted
+       |          |            |           |            |             |
+       +----------+------------+-----------+------------+-------------+--> rejected
+                                           +------------+-------------+--> failed -> deleting
 
 Every arrow is one transaction with one event. A worker that takes up the work of a dead one begins again at `scanning`.
+An unfinished upload that expires or is taken back is `rejected` with the code EXPIRED or DELETED.
 """
 
 from __future__ import annotations
@@ -28,20 +30,32 @@ class State(StrEnum):
     READY = "ready"
     REJECTED = "rejected"
     FAILED = "failed"
+    DELETING = "deleting"
+    DELETED = "deleted"
 
 
-_WORKING = {State.SCANNING, State.CONVERTING, State.REGISTERING}
 ARROWS: dict[State, set[State]] = {
-    State.CREATED: {State.UPLOADING},
-    State.UPLOADING: {State.RECEIVED},
-    State.RECEIVED: {State.SCANNING},
+    State.CREATED: {State.UPLOADING, State.REJECTED},
+    State.UPLOADING: {State.RECEIVED, State.REJECTED},
+    State.RECEIVED: {State.SCANNING, State.REJECTED},
     State.SCANNING: {State.CONVERTING, State.REJECTED, State.FAILED, State.SCANNING},
     State.CONVERTING: {State.REGISTERING, State.REJECTED, State.FAILED, State.SCANNING},
-    State.REGISTERING: {State.READY, State.FAILED, State.SCANNING},
-    State.READY: set(),
+    State.REGISTERING: {State.READY, State.REJECTED, State.FAILED, State.SCANNING},
+    State.READY: {State.DELETING},
     State.REJECTED: set(),
-    State.FAILED: set(),
+    State.FAILED: {State.DELETING},
+    State.DELETING: {State.DELETED},
+    State.DELETED: set(),
 }
+#: Bytes are still wanted.
+OPEN = frozenset({State.CREATED, State.UPLOADING})
+#: A worker has it, or will.
+WORKING = frozenset({State.RECEIVED, State.SCANNING, State.CONVERTING, State.REGISTERING})
+#: Codes of uploads that ended before their bytes were looked at: nothing is there any more.
+ENDED = frozenset({"EXPIRED", "DELETED"})
+
+
+_NEVER = dt.datetime.max.replace(tzinfo=dt.UTC)
 
 
 class IllegalArrow(Exception):
@@ -50,7 +64,11 @@ class IllegalArrow(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """One upload as it stands. `sha256` and `blake3` are of the original, in hex; `length` in bytes."""
+    """One upload as it stands.
+
+    `length` is the original's size in bytes, promised or received; `sha256` and `blake3` are of the original, in hex. `offset` is
+    what was durable at the end of the last request. `part_bytes`: sent in parts of this size to the object store.
+    """
 
     id: UUID
     owner: str
@@ -69,6 +87,26 @@ class Upload:
     attempts: int
     created_at: dt.datetime
     updated_at: dt.datetime
+    file_name: str | None = None
+    tus_metadata: str = ""
+    promised_sha256: bytes | None = None
+    offset: int = 0
+    expires_at: dt.datetime = _NEVER
+    keep_original: bool = True
+    freed_at: dt.datetime | None = None
+    part_bytes: int | None = None
+    store_upload: str | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Bytes are still wanted."""
+        return self.state in OPEN
+
+    @property
+    def has_ended(self) -> bool:
+        """It expired, was taken back or deleted: gone for every client."""
+        deleted = self.state in (State.DELETING, State.DELETED)
+        return deleted or (self.state is State.REJECTED and self.error_code in ENDED)
 
 
 def from_row(row: dict[str, Any]) -> Upload:
@@ -91,4 +129,13 @@ def from_row(row: dict[str, Any]) -> Upload:
         row["attempts"],
         row["created_at"],
         row["updated_at"],
+        row["file_name"],
+        row["tus_metadata"],
+        bytes(row["promised_sha256"]) if row["promised_sha256"] else None,
+        row["offset_bytes"],
+        row["expires_at"],
+        row["keep_original"],
+        row["freed_at"],
+        row["part_bytes"],
+        row["store_upload"],
     )

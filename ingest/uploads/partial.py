@@ -1,0 +1,172 @@
+"""The file that an upload's bytes go into. One sender at a time, by a lock that a dead process cannot keep.
+
+The file's length is the offset: it is synced before anybody is told. Bytes that may still have to go (a checksum comes last) are
+marked on disk before the first of them is written, so that a crash leaves none of them behind. Everything here blocks: call it in a thread.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Self
+
+from ingest.uploads.digests import Digests
+
+_STOP = "stop"
+_MARK = "unverified"
+
+
+class Locked(Exception):
+    """Another request is sending this file."""
+
+
+class Partial:
+    """An upload's file, held under its lock until `close`."""
+
+    def __init__(self, folder: Path, lock: int, descriptor: int) -> None:
+        self.folder, self._lock, self._descriptor = folder, lock, descriptor
+        self._in_use = threading.Lock()  # a thread that outlives its request must not write into another's file
+        self.size = os.fstat(descriptor).st_size
+
+    @classmethod
+    def acquire(cls, folder: Path) -> Self:
+        """Take the lock, make what is missing, and forget bytes that nobody has verified.
+
+        Raises:
+            Locked: somebody else holds it.
+        """
+        if not folder.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            sync_folder(folder.parent)
+        lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            is_new = not (folder / "original").exists()
+            descriptor = os.open(folder / "original", os.O_RDWR | os.O_CREAT, 0o600)
+            if is_new:
+                sync_folder(folder)
+        except BlockingIOError:
+            os.close(lock)
+            raise Locked(str(folder.name)) from None
+        except BaseException:
+            os.close(lock)
+            raise
+        (folder / _STOP).unlink(missing_ok=True)  # meant for the holder before
+        partial = cls(folder, lock, descriptor)
+        try:
+            if (start := partial._marked()) is not None:
+                partial.roll_back(start)
+        except BaseException:
+            partial.close()
+            raise
+        return partial
+
+    @property
+    def descriptor(self) -> int:
+        """For reading it again."""
+        return self._descriptor
+
+    def stamp(self) -> tuple[int, ...]:
+        """Tells this state of the file from any other."""
+        found = os.fstat(self._descriptor)
+        return found.st_ino, found.st_size, found.st_mtime_ns
+
+    def write(self, chunks: Sequence[bytes], digests: Digests, check: Any = None) -> None:
+        """Write behind the last byte, hash, and go on with `check`, the hash of this request alone.
+
+        Raises:
+            OSError: the disk is full or broken; `size` is what is in the file.
+        """
+        with self._in_use:
+            self._write(chunks, digests, check)
+
+    def _write(self, chunks: Sequence[bytes], digests: Digests, check: Any) -> None:
+        start = self.size
+        try:
+            written = os.pwritev(self._descriptor, chunks, start)
+            rest = memoryview(b"".join(chunks))[written:] if written < sum(map(len, chunks)) else memoryview(b"")
+            while rest:
+                written += (some := os.pwrite(self._descriptor, rest, start + written))
+                rest = rest[some:]
+        finally:
+            self.size = os.fstat(self._descriptor).st_size
+        digests.take(self._descriptor, chunks, start)
+        if check is not None:
+            for chunk in chunks:
+                check.update(chunk)
+
+    def mark(self) -> None:
+        """From here on bytes are unverified until `unmark`."""
+        self._write_mark(f"{self.size}\n")
+
+    def unmark(self) -> None:
+        """What is in the file is meant to be there."""
+        self._write_mark("\n")
+
+    def _write_mark(self, text: str) -> None:
+        path = self.folder / _MARK
+        is_new = not path.exists()
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
+        try:
+            os.pwrite(descriptor, text.ljust(32).encode("ascii"), 0)  # in place: 32 bytes are written as one
+            os.fdatasync(descriptor)
+        finally:
+            os.close(descriptor)
+        if is_new:
+            sync_folder(self.folder)
+
+    def _marked(self) -> int | None:
+        with suppress(FileNotFoundError):
+            text = (self.folder / _MARK).read_text(encoding="ascii").strip()
+            return int(text) if text.isdigit() else None
+        return None
+
+    def roll_back(self, size: int) -> None:
+        """Cut the file to `size`, durable; it never grows by this."""
+        if size < self.size:
+            os.ftruncate(self._descriptor, size)
+            self.size = size
+        self.make_durable()
+        if self._marked() is not None:
+            self.unmark()
+
+    def make_durable(self) -> None:
+        """Return when every byte is on the disk.
+
+        Raises:
+            OSError
+        """
+        os.fdatasync(self._descriptor)
+
+    def is_asked_to_stop(self) -> str | None:
+        """Why somebody wants the lock, None when nobody does."""
+        with suppress(FileNotFoundError):
+            return (self.folder / _STOP).read_text(encoding="ascii") or "look"
+        return None
+
+    def close(self) -> None:
+        """Let go of lock and file."""
+        with self._in_use:
+            if self._descriptor >= 0:
+                os.close(self._descriptor)
+                os.close(self._lock)  # closing lets go of the lock; the file stays, or two could hold "the" lock
+                self._descriptor = -1
+
+
+def ask_to_stop(folder: Path, why: str) -> None:
+    """Ask whoever sends this file, in whichever process, to end; `why`: "look" or "delete"."""
+    with suppress(FileNotFoundError):
+        (folder / _STOP).write_text(why, encoding="ascii")
+
+
+def sync_folder(folder: Path) -> None:
+    """Make names in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,1 @@
+"""Clients and a reference server of tus in JavaScript, from npm's packages."""
