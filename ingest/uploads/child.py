@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 def main() -> int:
     """Carry out one order."""
     order = json.loads(sys.stdin.read())
-    layers = confine(Path(order["folder"]), {getattr(resource, name): value for name, value in order["rlimits"].items()})
+    layers = confine(
+        Path(order["folder"]), {getattr(resource, name): value for name, value in order["rlimits"].items()}
+    )
     try:
         report = {**_work(order), "layers": layers}
     except UploadRejected as error:

@@ -71,9 +71,10 @@ def describe(target: DatasetWriter, source: DatasetReader) -> None:
     for band in source.indexes:
         if name := clean_text(source.descriptions[band - 1] or "", 100):
             target.set_band_description(band, name)
-    if any(scale != 1 for scale in source.scales) or any(offset != 0 for offset in source.offsets):
-        if all(map(math.isfinite, (*source.scales, *source.offsets))):
-            target.scales, target.offsets = source.scales, source.offsets
+    scales, offsets = source.scales, source.offsets
+    is_scaled = any(scale != 1 for scale in scales) or any(offset != 0 for offset in offsets)
+    if is_scaled and all(map(math.isfinite, (*scales, *offsets))):
+        target.scales, target.offsets = scales, offsets
 
 
 def write_base(source: DatasetReader, target: Path, plan: Plan) -> None:

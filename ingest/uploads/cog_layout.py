@@ -63,7 +63,9 @@ class Image:
         tags = {number: tag for number, tag in self.tags.items() if number not in _PLACE}
         return Image({**tags, SUBFILE: (_LONG, 1, struct.pack("<I", kind))}, self.path, self.blocks, self.is_tiled)
 
-    def with_blocks_of(self, path: Path, blocks: list[tuple[int, int]], *extra: tuple[int, tuple[int, int, bytes]]) -> Image:
+    def with_blocks_of(
+        self, path: Path, blocks: list[tuple[int, int]], *extra: tuple[int, tuple[int, int, bytes]]
+    ) -> Image:
         """The same directory over another file's blocks."""
         return Image({**self.tags, **dict(extra)}, path, blocks, self.is_tiled)
 

@@ -66,10 +66,12 @@ def confine(folder: Path, limits: dict[int, int]) -> list[str]:
         libc = ctypes.CDLL(None, use_errno=True)
         if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0:
             libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
-            for layer, add in ((FILES, lambda: _restrict_files(libc, folder)), (CALLS, lambda: _restrict_calls(libc))):
-                with contextlib.suppress(OSError):
-                    add()
-                    layers.append(layer)
+            with contextlib.suppress(OSError):
+                _restrict_files(libc, folder)
+                layers.append(FILES)
+            with contextlib.suppress(OSError):
+                _restrict_calls(libc)
+                layers.append(CALLS)
     return layers
 
 

@@ -114,7 +114,7 @@ def _ground_m(source: DatasetReader, crs: CRS) -> float | None:
     if not crs.is_projected:
         return None
     a, b, _, d, e, _ = list(source.transform)[:6]
-    return min(math.hypot(a, d), math.hypot(b, e)) * crs.linear_units_factor[1]
+    return float(min(math.hypot(a, d), math.hypot(b, e)) * crs.linear_units_factor[1])
 
 
 def _tag_datetime(text: str | None) -> str | None:
@@ -126,7 +126,11 @@ def _tag_datetime(text: str | None) -> str | None:
         moment = datetime(*(int(part) for part in match.groups()), tzinfo=UTC)  # type: ignore[misc,arg-type]
     except ValueError:
         return None
-    if moment.year < _FIRST_YEAR or moment > datetime.now(UTC) or (moment.month, moment.day, moment.year) == (1, 1, 1970):
+    if (
+        moment.year < _FIRST_YEAR
+        or moment > datetime.now(UTC)
+        or (moment.month, moment.day, moment.year) == (1, 1, 1970)
+    ):
         return None
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 

@@ -24,9 +24,7 @@ EDGE = (128, 64, 32, 16, 4)
 Footprint = tuple[dict[str, Any], list[float]]
 
 
-def footprint(
-    crs: CRS, whole: Polygon, valid: np.ndarray[Any, Any], cells: Affine, *, max_vertices: int
-) -> Footprint:
+def footprint(crs: CRS, whole: Polygon, valid: np.ndarray[Any, Any], cells: Affine, *, max_vertices: int) -> Footprint:
     """Return (GeoJSON, bbox); of the whole raster when all its pixels are valid, or none.
 
     Args:

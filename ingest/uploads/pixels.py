@@ -106,7 +106,8 @@ def read(source: DatasetReader, window: Window) -> Array:
         UploadRejected: CORRUPT with the blocks that cannot be decoded, [band, row, column] each, at most 20.
     """
     try:
-        return source.read(window=window)
+        data: Array = source.read(window=window)
+        return data
     except RasterioError:
         blocks = damaged_blocks(source, window)
         band, row, column = blocks[0] if blocks else (0, 0, 0)
@@ -157,7 +158,8 @@ def coarse(data: Array, valid: Array | None, factor: int, resampling: Resampling
 
 def any_valid(valid: Array, factor: int) -> Array:
     """True for cells of `factor` x `factor` pixels with a valid pixel in any band; (rows, columns)."""
-    return _cells(valid.any(axis=0)[None], factor, np.int64)[0] > 0
+    found: Array = _cells(valid.any(axis=0)[None], factor, np.int64)[0] > 0
+    return found
 
 
 def _middles(size: int, factor: int) -> Array:

@@ -38,10 +38,14 @@ class RasterSettings(BaseSettings):
         64 * MIB, gt=0, description="Bytes of one tile or strip, decoded: the least that a reader needs at once."
     )
     raster_max_ratio: int = Field(
-        2000, gt=0, description="Decoded bytes to stored bytes; more is a bomb. Checked from raster_ratio_from_bytes on."
+        2000,
+        gt=0,
+        description="Decoded bytes to stored bytes; more is a bomb. Checked from raster_ratio_from_bytes on.",
     )
     raster_ratio_from_bytes: int = Field(
-        256 * MIB, gt=0, description="Decoded bytes up to which the ratio is free: empty tiles pack 2,600-fold (ADR 20)."
+        256 * MIB,
+        gt=0,
+        description="Decoded bytes up to which the ratio is free: empty tiles pack 2,600-fold (ADR 20).",
     )
     raster_max_bands: int = Field(
         100, gt=0, description="Bands; the limit of Sentinel Hub's bring-your-own COG, and items stay below 100 kB."

@@ -6,6 +6,7 @@ of the file and whole. Everything else is written anew.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,8 +38,22 @@ JPEG = 7
 _DECIDING = (BITS, SAMPLE_FORMAT, PLANAR, PREDICTOR, PHOTOMETRIC)
 
 
-def copyable(path: Path, source: DatasetReader) -> tuple[dict[str, Any], dict[int, Any], list[tuple[int, int]]] | None:
-    """(GDAL's options for a header of the same layout, tags to take over, blocks); None when the pixels must be written anew.
+@dataclass(frozen=True, slots=True)
+class Blocks:
+    """Blocks that may be copied, and what our header over them must say.
+
+    `options` makes GDAL write a header of the same layout; `taken` are tags that only the file itself has (JPEG's tables);
+    `deciding` says how decoders read the blocks.
+    """
+
+    options: dict[str, Any]
+    taken: dict[int, tuple[int, int, bytes]]
+    deciding: dict[int, list[int]]
+    places: list[tuple[int, int]]
+
+
+def copyable(path: Path, source: DatasetReader) -> Blocks | None:
+    """The file's blocks; None when the pixels must be written anew.
 
     Raises:
         UploadRejected: CORRUPT when a DEFLATE block's checksum is wrong.
@@ -71,7 +86,7 @@ def copyable(path: Path, source: DatasetReader) -> tuple[dict[str, Any], dict[in
     if options is None:
         return None
     options = options | {"blockxsize": layout.block_width, "blockysize": layout.block_height}
-    return options, {"taken": taken, "deciding": deciding}, blocks
+    return Blocks(options, taken, deciding, blocks)
 
 
 def _options(tiff: TiffFile, tags: dict[int, Tag], source: DatasetReader, compression: int) -> dict[str, Any] | None:
@@ -93,14 +108,13 @@ def write_base(path: Path, source: DatasetReader, target: Path, plan: cog.Plan) 
     found = copyable(path, source)
     if found is None:
         return False
-    options, told, blocks = found
     stencil = target.with_suffix(".stencil.tif")
-    cog.write_stencil(source, stencil, plan, options)
+    cog.write_stencil(source, stencil, plan, found.options)
     first, *others = cog_layout.images_of(stencil)
     try:
-        if len(first.blocks) != len(blocks) or not _agree(first, told["deciding"]):
+        if len(first.blocks) != len(found.places) or not _agree(first, found.deciding):
             return False
-        cog_layout.write([first.with_blocks_of(path, blocks, *told["taken"].items()), *others], target)
+        cog_layout.write([first.with_blocks_of(path, found.places, *found.taken.items()), *others], target)
     finally:
         stencil.unlink()
     return True

@@ -36,7 +36,12 @@ GDAL_ENVIRONMENT = {
     "MALLOC_ARENA_MAX": "2",
 }
 #: Of the child alone: strips of wide rasters stay decoded until all their columns are written.
-CHILD_ENVIRONMENT = {**GDAL_ENVIRONMENT, "GDAL_CACHEMAX": "384", "OPENBLAS_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+CHILD_ENVIRONMENT = {
+    **GDAL_ENVIRONMENT,
+    "GDAL_CACHEMAX": "384",
+    "OPENBLAS_NUM_THREADS": "1",
+    "PYTHONDONTWRITEBYTECODE": "1",
+}
 
 OnPreview = Callable[[dict[str, Any]], Awaitable[None]]
 
@@ -56,7 +61,7 @@ def order_for(
         "preview": str(target.resolve().with_suffix(".preview.tif")),
         "folder": str(source.resolve().parent),
         "crs": crs,
-        "limits": limits.model_dump(include={name for name in RasterSettings.model_fields}),
+        "limits": limits.model_dump(include=set(RasterSettings.model_fields)),
         "rlimits": {
             "RLIMIT_AS": limits.raster_memory_bytes,
             "RLIMIT_CPU": limits.raster_cpu_s + limits.raster_cpu_s_per_gib * gib,

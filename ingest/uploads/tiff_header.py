@@ -160,9 +160,7 @@ class _Walker:
             what = f"{decoded} bytes of pixels in a file of {stored}"
             raise _too_large(what, limits.raster_max_ratio, decoded // stored)
         if layout.block_bytes > limits.raster_max_block_bytes:
-            raise _too_large(
-                f"blocks of {layout.block_bytes} bytes", limits.raster_max_block_bytes, layout.block_bytes
-            )
+            raise _too_large(f"blocks of {layout.block_bytes} bytes", limits.raster_max_block_bytes, layout.block_bytes)
 
 
 def _too_large(what: str, limit: int, actual: int) -> UploadRejected:
