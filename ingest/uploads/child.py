@@ -1,6 +1,6 @@
 """The child process: opens one user's file, decodes every block, writes our own COG, reports facts as JSON lines.
 
-Order on standard input: see `sandbox.order`. Lines on standard output: {"preview": facts} once a coarse copy can be shown (large files),
+Order on standard input: see `sandbox.order_for`. Lines on standard output: {"preview": facts} when a coarse copy can be shown (large files),
 then {"facts", "warnings", "layers"} or {"refusal"}. Nothing here is trusted by the parent but the reports' shape.
 """
 
@@ -15,9 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ingest.errors import UploadRejected
 from ingest.uploads.confinement import confine
-from ingest.uploads.drivers import gdal_skip
-from ingest.uploads.raster_settings import RasterSettings
-from ingest.uploads.sandbox import ALLOWED_DRIVERS
+from ingest.uploads.drivers import ALLOWED_DRIVERS, gdal_skip
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
@@ -57,21 +55,20 @@ def _work(order: dict[str, Any]) -> dict[str, Any]:
         from ingest.uploads.self_check import attempts
 
         return {"attempts": attempts(order)}
-    limits = RasterSettings.model_construct(**order["limits"])
     with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True, GDAL_TIFF_OVR_BLOCKSIZE=512):
         try:
             source = rasterio.open(order["source"], driver="GTiff", OVERVIEW_LEVEL="NONE", NUM_THREADS=2)
         except RasterioError:
             raise UploadRejected("CORRUPT", "GDAL cannot open the file as GeoTIFF") from None
         with source:
-            return _convert(source, order, limits)
+            return _convert(source, order)
 
 
-def _convert(source: DatasetReader, order: dict[str, Any], limits: RasterSettings) -> dict[str, Any]:
+def _convert(source: DatasetReader, order: dict[str, Any]) -> dict[str, Any]:
     """Check, decode, show a preview, write the COG."""
     from ingest.uploads import cog, facts, georeference, pixels, relay
 
-    path, target = Path(order["source"]), Path(order["target"])
+    path, target, limits = Path(order["source"]), Path(order["target"]), facts.Limits(**order["limits"])
     facts.check_type(source)
     crs = georeference.crs_of(source, order.get("crs"))
     georeference.check_place(source, crs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,6 @@ from ingest.uploads import pixels
 from ingest.uploads.georeference import outline_of
 from ingest.uploads.outline import footprint
 from ingest.uploads.pixels import Sample, Validity
-from ingest.uploads.raster_settings import RasterSettings
 from ingest.uploads.text import clean_text
 
 if TYPE_CHECKING:
@@ -31,6 +31,15 @@ _TAG_TIME = re.compile(r"(\d{4}):(\d\d):(\d\d) (\d\d):(\d\d):(\d\d)")
 #: No satellite before 1957; scanned aerial photographs are older, their scanners' clocks are not.
 _FIRST_YEAR = 1900
 _CHECKED_WINDOWS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What `RasterSettings` says of footprints and previews; the settings themselves take half a second to import."""
+
+    max_vertices: int
+    preview_side: int
+    preview_from_bytes: int
 
 
 def check_type(source: DatasetReader) -> None:
@@ -46,25 +55,25 @@ def check_type(source: DatasetReader) -> None:
         raise UploadRejected("UNSUPPORTED_DTYPE", f"bands of type {', '.join(kinds)} are not supported")
 
 
-def preview_factor(source: DatasetReader, limits: RasterSettings) -> int:
+def preview_factor(source: DatasetReader, limits: Limits) -> int:
     """By how much the preview is coarser, a power of two; 1: no preview, the whole is as fast."""
     decoded = source.width * source.height * source.count * np.dtype(source.dtypes[0]).itemsize
     factor = 1
-    if decoded >= limits.raster_preview_from_bytes:
-        while max(source.width, source.height) > factor * limits.raster_preview_side and factor < pixels.STEP:
+    if decoded >= limits.preview_from_bytes:
+        while max(source.width, source.height) > factor * limits.preview_side and factor < pixels.STEP:
             factor *= 2
     return factor
 
 
 def facts_of(
-    source: DatasetReader, crs: CRS, validity: Validity, sample: Sample, limits: RasterSettings
+    source: DatasetReader, crs: CRS, validity: Validity, sample: Sample, limits: Limits
 ) -> tuple[dict[str, Any], list[str]]:
     """Everything that the item says of the file, as JSON; and warnings."""
     assert sample.cells is not None
     warnings = [] if sample.cells.any() else ["ALL_MASKED" if validity.has_mask or validity.alpha else "ALL_NODATA"]
     whole = outline_of(source)
     cells = source.transform * source.transform.scale(sample.stride)
-    geometry, bbox = footprint(crs, whole, sample.cells, cells, max_vertices=limits.raster_max_vertices)
+    geometry, bbox = footprint(crs, whole, sample.cells, cells, max_vertices=limits.max_vertices)
     epsg = crs.to_epsg()
     shown = [band for band in source.indexes if source.colorinterp[band - 1] != ColorInterp.alpha] or [1]
     found: dict[str, Any] = {

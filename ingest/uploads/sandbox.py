@@ -22,8 +22,6 @@ from ingest.uploads.raster_settings import DEFAULTS, RasterSettings
 MAX_REPORT_BYTES = 4 * 2**20
 _GIB = 2**30
 
-#: Every raster driver but these is skipped. With GDAL >= 3.12 that stays in force after the first warp.
-ALLOWED_DRIVERS = ("GTiff", "COG", "MEM")
 GDAL_ENVIRONMENT = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
     "GDAL_PAM_ENABLED": "NO",
@@ -61,7 +59,11 @@ def order_for(
         "preview": str(target.resolve().with_suffix(".preview.tif")),
         "folder": str(source.resolve().parent),
         "crs": crs,
-        "limits": limits.model_dump(include=set(RasterSettings.model_fields)),
+        "limits": {
+            "max_vertices": limits.raster_max_vertices,
+            "preview_side": limits.raster_preview_side,
+            "preview_from_bytes": limits.raster_preview_from_bytes,
+        },
         "rlimits": {
             "RLIMIT_AS": limits.raster_memory_bytes,
             "RLIMIT_CPU": limits.raster_cpu_s + limits.raster_cpu_s_per_gib * gib,

@@ -14,9 +14,9 @@ from typing import Any
 
 from ingest.errors import UploadRejected
 from ingest.uploads.confinement import ALL_LAYERS
-from ingest.uploads.drivers import unexpected_drivers
+from ingest.uploads.drivers import ALLOWED_DRIVERS, unexpected_drivers
 from ingest.uploads.raster_settings import RasterSettings
-from ingest.uploads.sandbox import ALLOWED_DRIVERS, ChildFailed, order_for, run_child
+from ingest.uploads.sandbox import ChildFailed, order_for, run_child
 
 log = logging.getLogger(__name__)
 
