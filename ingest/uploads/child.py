@@ -55,7 +55,7 @@ def _work(order: dict[str, Any]) -> dict[str, Any]:
         from ingest.uploads.self_check import attempts
 
         return {"attempts": attempts(order)}
-    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True, GDAL_TIFF_OVR_BLOCKSIZE=512):
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True, GDAL_TIFF_OVR_BLOCKSIZE=512, ZLEVEL_OVERVIEW=4):
         try:
             source = rasterio.open(order["source"], driver="GTiff", OVERVIEW_LEVEL="NONE", NUM_THREADS=2)
         except RasterioError:

@@ -36,7 +36,7 @@ GDAL_ENVIRONMENT = {
 #: Of the child alone: strips of wide rasters stay decoded until all their columns are written.
 CHILD_ENVIRONMENT = {
     **GDAL_ENVIRONMENT,
-    "GDAL_CACHEMAX": "384",
+    "GDAL_CACHEMAX": "256",
     "OPENBLAS_NUM_THREADS": "1",
     "PYTHONDONTWRITEBYTECODE": "1",
 }
