@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +16,7 @@ from rasterio.warp import transform as transform_points
 from shapely.geometry import Polygon, box
 
 from ingest.errors import UploadRejected
+from ingest.uploads.tiff import TiffFile
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
@@ -24,6 +26,7 @@ WGS84 = CRS.from_epsg(4326)
 MAX_EDGE = 84
 #: Metres; the ellipsoids of the Earth in use are from 6,356,100 to 6,378,400.
 EARTH_RADIUS = (6_340_000.0, 6_400_000.0)
+_GEO_KEYS, _MODEL_TYPE, MAX_TAGS = 34735, 1024, 1000
 _ELLIPSOID = re.compile(r'\b(?:ELLIPSOID|SPHEROID)\["[^"]*",\s*([0-9.eE+-]+)')
 #: Circumference in the pseudo-Mercator of web maps: its rasters may run over the antimeridian.
 _WEB_TURN = 2 * math.pi * 6_378_137.0
@@ -38,7 +41,10 @@ def crs_of(source: DatasetReader, told: str | None) -> CRS:
         UploadRejected: NO_CRS, CRS_INVALID, CRS_NOT_EARTH.
     """
     crs = source.crs
-    if crs is None or not crs.to_wkt():
+    is_missing = crs is None or not crs.to_wkt()
+    if (is_missing or _is_local(crs)) and told is None and _claims_earth(Path(source.name)):
+        raise UploadRejected("CRS_INVALID", "the code of its coordinate reference system is not known")
+    if is_missing:
         if told is not None:
             crs = _told_crs(told)
         else:
@@ -65,6 +71,16 @@ def _told_crs(told: str) -> CRS:
         return CRS.from_epsg(int(told.removeprefix("EPSG:")))
     except (CRSError, ValueError):
         raise UploadRejected("CRS_INVALID", f"{told} is not known", field="crs") from None
+
+
+def _claims_earth(path: Path) -> bool:
+    """The file says that its coordinates are geographic or projected, whatever GDAL understood (GTModelTypeGeoKey)."""
+    with path.open("rb") as file:
+        tiff = TiffFile(file, path.stat().st_size)
+        tags, _ = tiff.directory(tiff.first_directory(), MAX_TAGS)
+        keys = list(tiff.integers(tags.get(_GEO_KEYS), 4 * MAX_TAGS))
+    entries = [tuple(keys[at : at + 4]) for at in range(4, len(keys) - 3, 4)]
+    return any(key == _MODEL_TYPE and value in (1, 2) for key, _, _, value in entries)
 
 
 def _is_local(crs: CRS) -> bool:
@@ -145,6 +161,8 @@ def _transformed(source: CRS, target: CRS, points: Sequence[Point]) -> list[Poin
         xs, ys = transform_points(source, target, [x for x, _ in points], [y for _, y in points])
     except CRSError:
         raise UploadRejected("CRS_INVALID", "its coordinate reference system cannot be used") from None
-    except (RasterioError, rasterio._err.CPLE_BaseError):
+    except rasterio._err.CPLE_NotSupportedError:
         raise UploadRejected("CRS_NOT_EARTH", "its coordinate reference system is not one of the Earth") from None
+    except (RasterioError, rasterio._err.CPLE_BaseError):  # raised when not one of the points has a place
+        raise UploadRejected("OUT_OF_BOUNDS", "its corners are outside of what its projection can show") from None
     return list(zip(xs, ys, strict=True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from rasterio.crs import CRS
 from rasterio.enums import ColorInterp, Resampling
 from rasterio.transform import Affine, from_origin
 
+from ingest.uploads.tiff import TiffFile
 from tests.ingest.uploads import hostile_bytes as raw
 from tests.ingest.uploads.rasters import header, image, write
 
@@ -86,6 +88,31 @@ def damaged(compress: str, at: float = 0.5, size: int = 64) -> Callable[[Path, W
     return make
 
 
+def broken_block(compress: str) -> Callable[[Path, World], Any]:
+    """The first bytes of the third block are others."""
+
+    def make(path: Path, world: World) -> None:
+        write(path, noise(side=600), compress=compress, tiled=True, blockxsize=256, blockysize=256)
+        content = bytearray(path.read_bytes())
+        with path.open("rb") as file:
+            tiff = TiffFile(file, len(content))
+            tags, _ = tiff.directory(tiff.first_directory(), 100)
+            offset, _ = tiff.blocks(tags, tiff.layout(tags, 1))[2]
+        content[offset : offset + 16] = bytes(16)
+        path.write_bytes(content)
+
+    return make
+
+
+def bad_geokeys(path: Path, world: World) -> None:
+    """The projection is EPSG:32599, which is none."""
+    write(path, noise())
+    content = path.read_bytes()
+    code = struct.pack("<HHHH", 3072, 0, 1, 32633)
+    assert content.count(code) == 1
+    path.write_bytes(content.replace(code, struct.pack("<HHHH", 3072, 0, 1, 32599)))
+
+
 def sparse(side: int, **profile: Any) -> Callable[[Path, World], Any]:
     def make(path: Path, world: World) -> None:
         options = {"width": side, "height": side, "count": 1, "dtype": "uint8", "crs": "EPSG:32633", "tiled": True}
@@ -99,7 +126,11 @@ def sparse(side: int, **profile: Any) -> Callable[[Path, World], Any]:
 def gcps_only(path: Path, world: World) -> None:
     write(path, crs=None, transform=Affine.identity())
     with rasterio.open(path, "r+") as target:
-        points = [GroundControlPoint(0, 0, 10, 50), GroundControlPoint(0, 99, 11, 50), GroundControlPoint(99, 0, 10, 49)]
+        points = [
+            GroundControlPoint(0, 0, 10, 50),
+            GroundControlPoint(0, 99, 11, 50),
+            GroundControlPoint(99, 0, 10, 49),
+        ]
         target.gcps = points, CRS.from_epsg(4326)
 
 
@@ -284,11 +315,13 @@ OPENED: dict[str, Case] = {
     "pixels without area": Case(plain(transform=Affine(10, 10, 6e5, 10, 10, 5e6)), "NOT_GEOREFERENCED"),
     "longitude 500": Case(plain(**lonlat(500, 10)), "OUT_OF_BOUNDS"),
     "latitude 95": Case(plain(**lonlat(10, 95)), "OUT_OF_BOUNDS"),
-    "pixels of 1e300": Case(plain(transform=Affine(1e300, 0, 0, 0, -1e300, 0)), "OUT_OF_BOUNDS"),
+    "pixels of 1e300": Case(plain(transform=Affine(1e300, 0, 0, 0, -1e300, 0)), "NOT_GEOREFERENCED"),
+    "pixels of 1e100": Case(plain(transform=Affine(1e100, 0, 0, 0, -1e100, 0)), "OUT_OF_BOUNDS"),
+    "an unknown EPSG code": Case(bad_geokeys, "CRS_INVALID"),
     "far outside of its zone": Case(plain(transform=from_origin(5e8, 5e8, 10, 10)), "OUT_OF_BOUNDS"),
     "64 bytes flipped in DEFLATE": Case(damaged("deflate"), "CORRUPT"),
     "the last bytes flipped in DEFLATE": Case(damaged("deflate", 0.9, 1), "CORRUPT"),
-    "64 bytes flipped in ZSTD": Case(damaged("zstd"), "CORRUPT"),
+    **{f"a block of {name} broken": Case(broken_block(name), "CORRUPT") for name in ("zstd", "lzw", "deflate", "lerc")},
     "antimeridian, longitude and latitude": Case(plain(**lonlat(178.5, 10)), warnings=("NO_NODATA",)),
     "antimeridian, UTM 1N": Case(plain(crs="EPSG:32601", transform=from_origin(160_000, 5e6, 100, 100))),
     "south pole": Case(plain(crs="EPSG:3031", transform=from_origin(-1.5e6, 1.5e6, 1e4, 1e4))),

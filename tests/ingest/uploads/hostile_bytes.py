@@ -36,7 +36,9 @@ def one_strip(side: int) -> bytes:
 
 def big(*tags: tuple[int, int, int, int], first: int = 16, width: int = 8) -> bytes:
     """A BigTIFF of one directory."""
-    directory = struct.pack("<Q", len(tags)) + b"".join(struct.pack("<HHQQ", *tag) for tag in tags) + struct.pack("<Q", 0)
+    directory = (
+        struct.pack("<Q", len(tags)) + b"".join(struct.pack("<HHQQ", *tag) for tag in tags) + struct.pack("<Q", 0)
+    )
     return struct.pack("<2sHHHQ", b"II", 43, width, 0, first) + directory
 
 

@@ -116,7 +116,8 @@ async def test_opened_in_the_child(world: World, tmp_path: Path, name: str) -> N
     footprint = shape(facts["geometry"])
     assert footprint.is_valid
     assert sum(len(ring) for rings in _rings(facts["geometry"]) for ring in rings) <= 500
-    with rasterio.open(folder / "original", driver="GTiff", OVERVIEW_LEVEL="NONE") as source:
+    alone = rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR", GDAL_PAM_ENABLED="NO")
+    with alone, rasterio.open(folder / "original", driver="GTiff", OVERVIEW_LEVEL="NONE") as source:
         with rasterio.open(folder / "cog.tif") as cog:
             assert np.array_equal(cog.read(), source.read(), equal_nan=source.dtypes[0].startswith("float"))
             assert cog.transform.almost_equals(source.transform)
