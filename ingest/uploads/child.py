@@ -1,7 +1,7 @@
 """The child process: opens one user's file, decodes every block, writes our own COG, reports facts as JSON lines.
 
-Order on standard input: see `sandbox.order_for`. Lines on standard output: {"preview": facts} when a coarse copy can be shown (large files),
-then {"facts", "warnings", "layers"} or {"refusal"}. Nothing here is trusted by the parent but the reports' shape.
+Order on standard input: see `sandbox.order_for`. Lines on standard output: {"preview": facts} when a coarse copy can be shown (large
+files), then {"facts", "warnings", "layers"} or {"refusal"}. Nothing here is trusted by the parent but the reports' shape.
 """
 
 from __future__ import annotations
@@ -73,7 +73,8 @@ def _convert(source: DatasetReader, order: dict[str, Any]) -> dict[str, Any]:
     crs = georeference.crs_of(source, order.get("crs"))
     georeference.check_place(source, crs)
     validity, warnings = pixels.validity_of(source)
-    plan = cog.Plan(crs, validity, pixels.resampling_of(source))
+    names = facts.texts_of(path, source.count, "description")
+    plan = cog.Plan(crs, validity, pixels.resampling_of(source), names)
     factor = facts.preview_factor(source, limits)
     preview = cog.Preview(source, plan, factor) if factor > 1 else None
     sample = pixels.Sample.of(source)
@@ -83,7 +84,7 @@ def _convert(source: DatasetReader, order: dict[str, Any]) -> dict[str, Any]:
         sample.add(window, data, valid)
         if preview is not None:
             preview.add(window, data, valid)
-    found, more = facts.facts_of(source, crs, validity, sample, limits)
+    found, more = facts.facts_of(source, plan, sample, limits)
     coarse = Path(order["preview"]) if preview is not None else None
     if preview is not None and coarse is not None:
         preview.write(source, coarse)

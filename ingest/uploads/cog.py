@@ -20,7 +20,6 @@ from rasterio.windows import Window
 
 from ingest.uploads import cog_layout, pixels
 from ingest.uploads.pixels import Validity
-from ingest.uploads.text import clean_text
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader, DatasetWriter
@@ -35,11 +34,12 @@ RGB = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is made of a raster: its coordinates, what is valid in it, how its overviews are made."""
+    """What is made of a raster: its coordinates, what is valid in it, how its overviews are made, names of bands ("": none)."""
 
     crs: CRS
     validity: Validity
     resampling: pixels.Resampling
+    names: tuple[str, ...]
 
 
 def creation_options(source: DatasetReader, plan: Plan) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def creation_options(source: DatasetReader, plan: Plan) -> dict[str, Any]:
         "blockysize": BLOCK,
         "compress": "DEFLATE",
         "zlevel": ZLEVEL,
-        "predictor": 3 if dtype.kind == "f" else 2,
+        "predictor": 3 if dtype in (np.float32, np.float64) else 2,
         "interleave": "pixel" if source.count <= 4 else "band",
         "photometric": "RGB" if is_rgb else "MINISBLACK",
         "BIGTIFF": "IF_SAFER",
@@ -65,14 +65,14 @@ def creation_options(source: DatasetReader, plan: Plan) -> dict[str, Any]:
     }
 
 
-def describe(target: DatasetWriter, source: DatasetReader) -> None:
+def describe(target: DatasetWriter, source: DatasetReader, plan: Plan) -> None:
     """What is kept beside the pixels: colours, names of bands, scale and offset. Nothing else of the user's metadata."""
     if ColorInterp.palette in source.colorinterp:
         target.write_colormap(1, source.colormap(source.colorinterp.index(ColorInterp.palette) + 1))
     else:
         target.colorinterp = source.colorinterp
-    for band in source.indexes:
-        if name := clean_text(source.descriptions[band - 1] or "", 100):
+    for band, name in zip(source.indexes, plan.names, strict=True):
+        if name:
             target.set_band_description(band, name)
     scales, offsets = source.scales, source.offsets
     is_scaled = any(scale != 1 for scale in scales) or any(offset != 0 for offset in offsets)
@@ -85,7 +85,7 @@ def write_base(source: DatasetReader, target: Path, plan: Plan) -> None:
     options = creation_options(source, plan)
     size = {"width": source.width, "height": source.height, "transform": source.transform}
     with rasterio.open(target, "w", **options, **size) as written:
-        describe(written, source)
+        describe(written, source, plan)
         for window in pixels.chunks(source):
             data = pixels.read(source, window)
             written.write(data, window=window)
@@ -102,7 +102,7 @@ def write_stencil(source: DatasetReader, target: Path, plan: Plan, options: dict
     if profile["compress"] == "JPEG":
         del profile["predictor"]
     with rasterio.open(target, "w", **profile) as made:
-        describe(made, source)
+        describe(made, source, plan)
         if plan.validity.has_mask:
             for window in pixels.chunks(source):
                 made.write_mask(source.read_masks(1, window=window), window=window)
@@ -134,9 +134,9 @@ class Preview:
         """Write it as a COG of its own, in its place on the Earth."""
         bare = target.with_suffix(".bare.tif")
         _, height, width = self._data.shape
-        size = {"width": width, "height": height, "transform": source.transform * Affine.scale(self.factor)}
+        size = {"width": width, "height": height, "transform": source.transform @ Affine.scale(self.factor)}
         with rasterio.open(bare, "w", **creation_options(source, self._plan), **size) as written:
-            describe(written, source)
+            describe(written, source, self._plan)
             written.write(self._data)
             if self._mask is not None:
                 written.write_mask(self._mask)

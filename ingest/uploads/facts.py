@@ -16,11 +16,13 @@ from rasterio.enums import ColorInterp
 from rasterio.windows import Window
 
 from ingest.errors import UploadRejected
-from ingest.uploads import pixels
+from ingest.uploads import gdal_metadata, pixels
+from ingest.uploads.cog import Plan
 from ingest.uploads.georeference import outline_of
 from ingest.uploads.outline import footprint
-from ingest.uploads.pixels import Sample, Validity
+from ingest.uploads.pixels import Sample
 from ingest.uploads.text import clean_text
+from ingest.uploads.tiff import GDAL_METADATA, TiffFile
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
@@ -31,6 +33,7 @@ _TAG_TIME = re.compile(r"(\d{4}):(\d\d):(\d\d) (\d\d):(\d\d):(\d\d)")
 #: No satellite before 1957; scanned aerial photographs are older, their scanners' clocks are not.
 _FIRST_YEAR = 1900
 _CHECKED_WINDOWS = 4
+_MAX_TAGS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +68,23 @@ def preview_factor(source: DatasetReader, limits: Limits) -> int:
     return factor
 
 
-def facts_of(
-    source: DatasetReader, crs: CRS, validity: Validity, sample: Sample, limits: Limits
-) -> tuple[dict[str, Any], list[str]]:
+def texts_of(path: Path, count: int, role: str) -> tuple[str, ...]:
+    """What the file calls each band, in a role ("description", "unittype"), cleaned; "" where it says nothing."""
+    with path.open("rb") as file:
+        tiff = TiffFile(file, path.stat().st_size)
+        tags, _ = tiff.directory(tiff.first_directory(), _MAX_TAGS)
+        told = gdal_metadata.band_texts(tiff.raw(tags[GDAL_METADATA]), role) if GDAL_METADATA in tags else {}
+    return tuple(clean_text(told.get(band, ""), 100) for band in range(count))
+
+
+def facts_of(source: DatasetReader, plan: Plan, sample: Sample, limits: Limits) -> tuple[dict[str, Any], list[str]]:
     """Everything that the item says of the file, as JSON; and warnings."""
     assert sample.cells is not None
+    crs, validity = plan.crs, plan.validity
+    units = texts_of(Path(source.name), source.count, "unittype")
     warnings = [] if sample.cells.any() else ["ALL_MASKED" if validity.has_mask or validity.alpha else "ALL_NODATA"]
     whole = outline_of(source)
-    cells = source.transform * source.transform.scale(sample.stride)
+    cells = source.transform @ source.transform.scale(sample.stride)
     geometry, bbox = footprint(crs, whole, sample.cells, cells, max_vertices=limits.max_vertices)
     epsg = crs.to_epsg()
     shown = [band for band in source.indexes if source.colorinterp[band - 1] != ColorInterp.alpha] or [1]
@@ -84,7 +96,7 @@ def facts_of(
         "proj:shape": [source.height, source.width],
         "proj:bbox": list(whole.bounds),
         "proj:transform": list(source.transform)[:6],
-        "bands": [_band(source, band, validity, sample) for band in shown],
+        "bands": [_band(source, band, plan, units[band - 1], sample) for band in shown],
         "colors": [source.colorinterp[band - 1].name for band in shown],
         "indexes": shown,
         "area_or_point": source.tags().get("AREA_OR_POINT", "Area"),
@@ -144,18 +156,18 @@ def _tag_datetime(text: str | None) -> str | None:
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _band(source: DatasetReader, index: int, validity: Validity, sample: Sample) -> dict[str, Any]:
+def _band(source: DatasetReader, index: int, plan: Plan, unit: str, sample: Sample) -> dict[str, Any]:
     """One band: name, type, nodata, scale, statistics of the sample; all numbers finite."""
     band: dict[str, Any] = {
-        "name": clean_text(source.descriptions[index - 1] or "", 100) or f"b{index}",
+        "name": plan.names[index - 1] or f"b{index}",
         "data_type": source.dtypes[index - 1],
     }
-    if validity.nodata is not None:
-        band["nodata"] = _number(validity.nodata)
+    if plan.validity.nodata is not None:
+        band["nodata"] = _number(plan.validity.nodata)
     scale, offset = source.scales[index - 1], source.offsets[index - 1]
     if (scale != 1 or offset != 0) and math.isfinite(scale) and math.isfinite(offset):
         band |= {"raster:scale": scale, "raster:offset": offset}
-    if unit := clean_text(source.units[index - 1] or "", 40):
+    if unit:
         band["unit"] = unit
     values = sample.band(index)
     if values.size:

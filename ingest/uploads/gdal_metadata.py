@@ -5,6 +5,7 @@ Searched as text, not parsed: GDAL's parser takes what XML parsers refuse. All t
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Iterator
 
@@ -13,6 +14,8 @@ from ingest.uploads.raster_settings import RasterSettings
 
 DROPPED = "METADATA_DROPPED"
 _ITEM = re.compile(rb"<\s*Item\b([^>]*)>\s*([^<]{0,400})", re.IGNORECASE)
+_ROLE = re.compile(rb"<Item\b([^>]*\brole\s*=[^>]*)>([^<]{0,2000})</Item>", re.IGNORECASE)
+_ATTRIBUTE = re.compile(rb"(\w+)\s*=\s*\"([^\"]*)\"")
 _ANY_ITEM = re.compile(rb"<\s*Item", re.IGNORECASE)
 _DOMAIN = re.compile(rb"\bdomain\s*=\s*[\"']?\s*([^\s\"'>]+)", re.IGNORECASE)
 _OVERVIEWS = re.compile(rb"domain\s*=\s*[\"']?\s*OVERVIEWS|OVERVIEW_FILE", re.IGNORECASE)
@@ -54,6 +57,21 @@ def _check_spelling(text: bytes) -> None:
         if named is None and (_WEB.match(value) or not re.match(rb"[a-z][a-z0-9+.-]{1,20}:", value, re.IGNORECASE)):
             continue
         raise UploadRejected("EXTERNAL_REFERENCE", "the metadata refer to another file")
+
+
+def band_texts(text: bytes, role: str) -> dict[int, str]:
+    """What the metadata say of bands (from 0) in a role: "description" or "unittype"; nothing when they declare entities.
+
+    GDAL does not hand these on when it opens a file without its overviews.
+    """
+    if re.search(rb"<!\s*(?:DOCTYPE|ENTITY)", text, re.IGNORECASE):
+        return {}
+    found: dict[int, str] = {}
+    for attributes, value in _ROLE.findall(text):
+        given = {name.lower(): content for name, content in _ATTRIBUTE.findall(attributes)}
+        if given.get(b"role", b"").lower() == role.encode() and given.get(b"sample", b"").isdigit():
+            found[int(given[b"sample"])] = html.unescape(value.decode(errors="replace"))
+    return found
 
 
 def _spellings(text: bytes) -> Iterator[bytes]:

@@ -42,7 +42,8 @@ def crs_of(source: DatasetReader, told: str | None) -> CRS:
     """
     crs = source.crs
     is_missing = crs is None or not crs.to_wkt()
-    if (is_missing or _is_local(crs)) and told is None and _claims_earth(Path(source.name)):
+    is_unclear = _is_local(crs) if not is_missing else told is None and not source.gcps[0]
+    if is_unclear and _claims_earth(Path(source.name)):
         raise UploadRejected("CRS_INVALID", "the code of its coordinate reference system is not known")
     if is_missing:
         if told is not None:
@@ -126,7 +127,7 @@ def _check_domain(crs: CRS, points: Sequence[Point]) -> None:
 
 def outline_of(source: DatasetReader) -> Polygon:
     """The raster's four corners in its own coordinates; rotated ones too."""
-    corners = [source.transform * corner for corner in box(0, 0, source.width, source.height).exterior.coords]
+    corners = [source.transform @ corner for corner in box(0, 0, source.width, source.height).exterior.coords]
     return Polygon(corners)
 
 
