@@ -115,7 +115,7 @@ def _band(one: JSON) -> JSON:
     if text := _text(one, "description", 1000):
         band["description"] = text
     if (common := one.get("common_name")) is not None:
-        if common not in COMMON_NAMES:
+        if not isinstance(common, str) or common not in COMMON_NAMES:
             raise _refuse("bands", f"{str(common)[:40]!r} is no common name of the eo extension")
         band["common_name"] = common
     return band
