@@ -107,11 +107,12 @@ async def _process(pool: Pool, settings: IngestSettings, upload: Upload) -> Uplo
     try:
         report = await _convert(original, registrar, summary.decoded_bytes)
         stored = await asyncio.to_thread(_put_in_place, _temporary(original), registrar.target)
+        item = registrar.item(report["facts"], stored)
         async with pool.connection() as conn, conn.transaction():
             await move(conn, upload.id, State.REGISTERING)
         async with pool.connection() as conn, conn.transaction():
             warnings = list(dict.fromkeys([*summary.warnings, *report["warnings"]]))
-            await registrar.finish(conn, report, stored, warnings)
+            await registrar.finish(conn, item, stored, layers=report["layers"], warnings=warnings)
             return await move(conn, upload.id, State.READY)
     except UploadRejected:
         await registrar.withdraw()

@@ -64,24 +64,20 @@ class Registrar:
         Raises:
             UploadRejected: DATETIME_REQUIRED, ITEM_INVALID.
         """
-        stored = self._stored(digests, is_preview=True)
-        item = self._item(facts, stored)
+        item = self.item(facts, digests, is_preview=True)
         async with self.pool.connection() as conn, conn.transaction():
             kind = Kind.REPLACE if self.upload.item_id else Kind.CREATE
             await put_item(conn, item, self._event(kind, item, digests, {"preview": True}))
             await conn.execute(sql("uploads.set_item"), (self.upload.id, item["id"], []))
-        self.shown_at = stored.made_at
+        self.shown_at = datetime.now(UTC)
         self.upload = replace(self.upload, item_id=item["id"])
 
-    async def finish(self, conn: Connection, report: dict[str, Any], digests: Digests, warnings: list[str]) -> None:
-        """Put the item into the catalogue, or the full resolution into it, in the caller's transaction.
-
-        Raises:
-            UploadRejected: DATETIME_REQUIRED, ITEM_INVALID.
-        """
-        item = self._item(report["facts"], self._stored(digests))
+    async def finish(
+        self, conn: Connection, item: JSON, digests: Digests, *, layers: list[str], warnings: list[str]
+    ) -> None:
+        """Put the item into the catalogue, or the full resolution into it, in the caller's transaction."""
         kind = Kind.REPLACE if self.upload.item_id else Kind.CREATE
-        await put_item(conn, item, self._event(kind, item, digests, {"protection": report["layers"]}))
+        await put_item(conn, item, self._event(kind, item, digests, {"protection": layers}))
         await conn.execute(sql("uploads.set_item"), (self.upload.id, item["id"], warnings))
 
     async def withdraw(self) -> None:
@@ -97,12 +93,14 @@ class Registrar:
             body = {"upload": str(self.upload.id), "reason": "the file was refused after a preview had been shown"}
             await lineage_log.append(conn, self._fact(Kind.DELETE, item_id, body))
 
-    def _stored(self, digests: Digests, *, is_preview: bool = False) -> Stored:
-        sha256, _, size = digests
-        return Stored(asset_href(self.settings, self.upload.id), size, sha256, datetime.now(UTC), is_preview)
+    def item(self, facts: dict[str, Any], digests: Digests, *, is_preview: bool = False) -> JSON:
+        """The upload's item over the file that `digests` is of; what may not be stored is a refusal that the user sees.
 
-    def _item(self, facts: dict[str, Any], stored: Stored) -> JSON:
-        """The upload's item; what may not be stored is a refusal that the user sees."""
+        Raises:
+            UploadRejected: DATETIME_REQUIRED, ITEM_INVALID.
+        """
+        sha256, _, size = digests
+        stored = Stored(asset_href(self.settings, self.upload.id), size, sha256, datetime.now(UTC), is_preview)
         raster_url = f"{self.settings.public_url.rstrip('/')}/raster"
         try:
             return build_item(
