@@ -10,6 +10,7 @@ import json
 import os
 import resource
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,7 +67,7 @@ def _work(order: dict[str, Any]) -> dict[str, Any]:
 
 def _convert(source: DatasetReader, order: dict[str, Any]) -> dict[str, Any]:
     """Check, decode, show a preview, write the COG."""
-    from ingest.uploads import cog, facts, georeference, pixels, relay
+    from ingest.uploads import cog, facts, georeference, pixels, relay, streams
 
     path, target, limits = Path(order["source"]), Path(order["target"]), facts.Limits(**order["limits"])
     facts.check_type(source)
@@ -78,12 +79,15 @@ def _convert(source: DatasetReader, order: dict[str, Any]) -> dict[str, Any]:
     factor = facts.preview_factor(source, limits)
     preview = cog.Preview(source, plan, factor) if factor > 1 else None
     sample = pixels.Sample.of(source)
-    for window in pixels.chunks(source):
-        data = pixels.read(source, window)
-        valid = validity.of(source, window, data)
-        sample.add(window, data, valid)
-        if preview is not None:
-            preview.add(window, data, valid)
+    with ThreadPoolExecutor(1) as beside:  # zlib and GDAL let each other work
+        whole = beside.submit(streams.are_whole, path, source.count)
+        for window in pixels.chunks(source):
+            data = pixels.read(source, window)
+            valid = validity.of(source, window, data)
+            sample.add(window, data, valid)
+            if preview is not None:
+                preview.add(window, data, valid)
+        is_whole = whole.result()
     found, more = facts.facts_of(source, plan, sample, limits)
     coarse = Path(order["preview"]) if preview is not None else None
     if preview is not None and coarse is not None:
@@ -91,7 +95,7 @@ def _convert(source: DatasetReader, order: dict[str, Any]) -> dict[str, Any]:
         _say({"preview": facts.of_preview(found, coarse)})
     del preview
     base = target.with_suffix(".base.tif")
-    if not relay.write_base(path, source, base, plan):
+    if not (is_whole and relay.write_base(path, source, base, plan)):
         cog.write_base(source, base, plan)
     cog.add_overviews(base, plan.resampling, coarsest=factor if coarse is not None else None)
     cog.finish(base, target, coarse)

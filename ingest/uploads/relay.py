@@ -53,18 +53,13 @@ class Blocks:
 
 
 def copyable(path: Path, source: DatasetReader) -> Blocks | None:
-    """The file's blocks; None when the pixels must be written anew.
-
-    Raises:
-        UploadRejected: CORRUPT when a DEFLATE block's checksum is wrong.
-    """
+    """The file's blocks; None when the pixels must be written anew. `streams.are_whole` must have said that they are."""
     with path.open("rb") as file:
         tiff = TiffFile(file, path.stat().st_size)
         tags, _ = tiff.directory(tiff.first_directory(), 1000)
         layout = tiff.layout(tags, source.count)
         blocks = tiff.blocks(tags, layout)
         compression = tiff.integer(tags, COMPRESSION, 1)
-        is_clean = compression not in streams.DEFLATE or streams.check_deflate(path, blocks, layout.block_bytes)
         plain = (
             tiff.order == "<"
             and layout.is_tiled
@@ -74,7 +69,7 @@ def copyable(path: Path, source: DatasetReader) -> Blocks | None:
             and layout.block_height in SIDES
             and (layout.sample_bytes * 8 == tiff.depths(tags, 1)[0] == np.dtype(source.dtypes[0]).itemsize * 8)
         )
-        if not (plain and is_clean and streams.do_not_overlap(blocks)):
+        if not (plain and streams.do_not_overlap(blocks)):
             return None
         options = _options(tiff, tags, source, compression)
         taken = {

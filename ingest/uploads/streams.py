@@ -13,16 +13,35 @@ from itertools import batched
 from pathlib import Path
 
 from ingest.errors import UploadRejected
+from ingest.uploads.tiff import COMPRESSION, TiffFile
 
 DEFLATE = {8, 32946}
-_BATCH = 64
+_BATCH, _MAX_TAGS = 64, 1000
+#: Times its block that a stream is followed to its end.
+MOST = 3
+
+
+def are_whole(path: Path, bands: int) -> bool:
+    """Look at the blocks of a TIFF's first image; True when they are not of DEFLATE, or as `check_deflate` says.
+
+    Raises:
+        UploadRejected: CORRUPT
+    """
+    with path.open("rb") as file:
+        tiff = TiffFile(file, path.stat().st_size)
+        tags, _ = tiff.directory(tiff.first_directory(), _MAX_TAGS)
+        if tiff.integer(tags, COMPRESSION, 1) not in DEFLATE:
+            return True
+        layout = tiff.layout(tags, bands)
+        blocks = tiff.blocks(tags, layout)
+    return check_deflate(path, blocks, layout.block_bytes)
 
 
 def check_deflate(path: Path, blocks: list[tuple[int, int]], block_bytes: int) -> bool:
     """Inflate each block; True when each is one whole stream of `block_bytes` and nothing else.
 
     Raises:
-        UploadRejected: CORRUPT with the numbers of blocks whose checksum or coding is wrong, at most 20.
+        UploadRejected: CORRUPT with the numbers of blocks whose checksum or coding is wrong, or that have no end; at most 20.
     """
     wrong: list[int] = []
     is_clean = True
@@ -40,7 +59,9 @@ def check_deflate(path: Path, blocks: list[tuple[int, int]], block_bytes: int) -
             if len(wrong) >= 20:
                 break
     if wrong:
-        raise UploadRejected("CORRUPT", f"block {wrong[0]} is damaged: its checksum is wrong", blocks=wrong[:20])
+        raise UploadRejected(
+            "CORRUPT", f"block {wrong[0]} is damaged: its stream or checksum is wrong", blocks=wrong[:20]
+        )
     return is_clean
 
 
@@ -49,13 +70,14 @@ def _inflate(work: tuple[int, bytes, int]) -> tuple[int, bool | None]:
     number, packed, block_bytes = work
     stream = zlib.decompressobj()
     try:
-        pixels = stream.decompress(packed, block_bytes + 1)
-        rest = stream.decompress(stream.unconsumed_tail, 1) if not stream.eof and len(pixels) <= block_bytes else b""
+        size = len(stream.decompress(packed, block_bytes + 1))
+        while not stream.eof and stream.unconsumed_tail and size < MOST * block_bytes:  # to the checksum at its end
+            size += len(stream.decompress(stream.unconsumed_tail, block_bytes))
     except zlib.error:
         return number, None
-    if len(pixels) > block_bytes:
-        return number, False
-    return number, stream.eof and not stream.unused_data and not rest and len(pixels) == block_bytes
+    if not stream.eof:
+        return number, None if not stream.unconsumed_tail else False
+    return number, size == block_bytes and not stream.unused_data
 
 
 def do_not_overlap(blocks: Iterable[tuple[int, int]]) -> bool:

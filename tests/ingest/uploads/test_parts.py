@@ -86,14 +86,14 @@ def test_a_clean_deflate_block_is_one_whole_stream(tmp_path: Path) -> None:
     path = tmp_path / "blocks"
     assert streams.check_deflate(path, packed(path, whole, whole), 1000)
     assert streams.check_deflate(path, [*packed(path, whole), (0, 0)], 1000)
-    for odd in (whole + b"hidden", zlib.compress(bytes(999)), zlib.compress(bytes(1001)), whole[:-4]):
+    for odd in (whole + b"hidden", zlib.compress(bytes(999)), zlib.compress(bytes(1001))):
         assert not streams.check_deflate(path, packed(path, whole, odd), 1000)
     bomb = zlib.compress(bytes(50_000_000))
     assert not streams.check_deflate(path, packed(path, bomb), 1000)
-    wrong = whole[:-1] + bytes([whole[-1] ^ 1])
-    with pytest.raises(UploadRejected) as caught:
-        streams.check_deflate(path, packed(path, whole, wrong), 1000)
-    assert (caught.value.code, caught.value.facts["blocks"]) == ("CORRUPT", [1])
+    for wrong in (whole[:-1] + bytes([whole[-1] ^ 1]), whole[:-4], whole[:9]):
+        with pytest.raises(UploadRejected) as caught:
+            streams.check_deflate(path, packed(path, whole, wrong), 1000)
+        assert (caught.value.code, caught.value.facts["blocks"]) == ("CORRUPT", [1])
 
 
 def test_blocks_that_share_bytes_are_seen() -> None:
