@@ -1,6 +1,6 @@
 """Makes our own COG of a checked raster: same pixels, own header, metadata and overviews. Child process only.
 
-Two ways to the full resolution (docs/adr/0026): blocks that are safe to copy are copied as they are; else GDAL writes them anew.
+Two ways to the full resolution (docs/adr/0032): blocks that are safe to copy are copied as they are; else GDAL writes them anew.
 Overviews are made by GDAL, coarse ones may come from the preview that is on the map already.
 """
 

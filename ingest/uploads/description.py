@@ -4,13 +4,15 @@
      "bands": [{"name": "B04", "common_name": "red", "description": "..."}], "derived_from": ["S2A_MSIL2A_...", "sha256:<hex>"],
      "crs": "EPSG:32633"}
 
-Every member may be left out. `crs` is for files without one, never instead of theirs.
+Every member may be left out; lists may be JSON texts, as tus' metadata know only texts. `crs` is for files without one, never instead of theirs.
 """
 
 from __future__ import annotations
 
 import re
 from typing import Any
+
+import orjson
 
 from ingest.errors import RecordRejected, UploadRejected
 from ingest.model import JSON
@@ -60,7 +62,7 @@ def parse(form: JSON) -> JSON:
             if not _PARENT.fullmatch(parent):
                 raise _refuse("derived_from", "a parent is a product's name, an item's id, or sha256: and 64 digits")
         told["derived_from"] = list(dict.fromkeys(parents))
-    if bands := _bands(form.get("bands")):
+    if bands := _bands(_listed(form.get("bands"))):
         told["bands"] = bands
     return told
 
@@ -74,8 +76,18 @@ def _text(form: JSON, name: str, most: int, *, lines: bool = False) -> str | Non
     return clean_text(value, most, lines=lines)
 
 
+def _listed(value: Any) -> Any:
+    """A list that came as a JSON text."""
+    if isinstance(value, str) and value.startswith("["):
+        try:
+            return orjson.loads(value)
+        except orjson.JSONDecodeError:
+            return value
+    return value
+
+
 def _texts(form: JSON, name: str, most: int, longest: int) -> list[str]:
-    values = form.get(name)
+    values = _listed(form.get(name))
     if values is None:
         return []
     if not isinstance(values, list) or len(values) > most:

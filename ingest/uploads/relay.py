@@ -1,6 +1,6 @@
 """Whether the blocks of a user's GeoTIFF may be copied into our COG as they are. Child process only.
 
-Safe to copy (docs/adr/0026): tiles of DEFLATE, ZSTD, LZW or JPEG that GDAL decoded from end to end, in our byte order, each its own bytes
+Safe to copy (docs/adr/0032): tiles of DEFLATE, ZSTD, LZW or JPEG that GDAL decoded from end to end, in our byte order, each its own bytes
 of the file and whole. Everything else is written anew.
 """
 

@@ -55,6 +55,7 @@ def canary() -> Iterator[Canary]:
     server = Canary()
     server.start()
     yield server
+    server.listener.shutdown(socket.SHUT_RDWR)
     server.listener.close()
     server.join(5)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 import pytest
 import rasterio
 from hypothesis import HealthCheck, given
@@ -128,6 +129,10 @@ def test_what_users_say_is_kept_clean() -> None:
     assert told["keywords"] == ["flood", "Elbe"]
     assert set(told) == description.MEMBERS
     assert description.parse({}) == {}
+    texts = {
+        name: orjson.dumps(value).decode() if isinstance(value, list) else value for name, value in DESCRIPTION.items()
+    }
+    assert description.parse(texts) == description.parse(DESCRIPTION), "as tus' metadata say it"
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from ingest.uploads.sandbox import order_for
 from ingest.uploads.tiff_header import walk
 from tests.ingest.uploads.rasters import write
 
-SIDE = (700, 650)
+SIDE = (530, 520)
 DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float16", "float32", "float64")
 TILES = {"tiled": True, "blockxsize": 256, "blockysize": 256}
 LAYOUTS: dict[str, dict[str, Any]] = {
@@ -178,7 +178,7 @@ def test_a_preview_is_the_coarse_end_of_the_cog(tmp_path: Path, monkeypatch: pyt
     _, target = converted(path, monkeypatch, limits=small)
     assert_same(path, target)
     with rasterio.open(preview) as coarse, rasterio.open(target) as cog:
-        assert (coarse.width, coarse.height) == (163, 175)
+        assert (coarse.width, coarse.height) == (130, 133)
         level = cog.overviews(1).index(4)
         assert coarse.transform.almost_equals(cog.transform @ cog.transform.scale(4))
         with rasterio.open(target, OVERVIEW_LEVEL=level) as overview:
