@@ -1,7 +1,7 @@
 """`python -m benchmarks.rasters`: how soon an uploaded raster of 1 GiB is on the map, and when its full resolution is.
 
-Header walk and the confined process on files made on the spot, of noise that packs by half; no database, no network. The clock starts when the bytes
-are there. `peak MB` is the largest process so far.
+Header walk and the confined process on files made on the spot, of noise that packs by half; no database, no network.
+The clock starts when the bytes are there. `peak MB` is the largest process so far.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def make(path: Path, layout: dict[str, Any]) -> None:
             target.write(pixels.astype("uint16")[None], window=Window(0, top, SIDE, ROWS))
 
 
-async def measure(original: Path) -> dict[str, float]:
+def measure(original: Path) -> dict[str, float]:
     """Seconds from the last byte to the preview and to the finished COG."""
     begun, shown_s = time.perf_counter(), []
     summary = walk(original)
@@ -52,7 +52,8 @@ async def measure(original: Path) -> dict[str, float]:
         shown_s.append(time.perf_counter() - begun)
 
     target = original.with_name("cog.tif")
-    await run_child(order_for(original, target, decoded_bytes=summary.decoded_bytes), on_preview=on_preview)
+    order = order_for(original, target, decoded_bytes=summary.decoded_bytes)
+    asyncio.run(run_child(order, on_preview=on_preview))
     done_s = time.perf_counter() - begun
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     sizes = original.stat().st_size / 2**20, target.stat().st_size / 2**20
@@ -64,7 +65,7 @@ def main() -> None:
     for name, layout in LAYOUTS.items():
         with tempfile.TemporaryDirectory(prefix="federator-bench-") as folder:
             make(Path(folder) / "original", layout)
-            found = asyncio.run(measure(Path(folder) / "original"))
+            found = measure(Path(folder) / "original")
         print(f"| {name} | " + " | ".join(f"{key} {value:.1f}" for key, value in found.items()) + " |", flush=True)  # noqa: T201
 
 

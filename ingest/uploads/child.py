@@ -10,7 +10,6 @@ import json
 import os
 import resource
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,15 +78,10 @@ def _convert(source: DatasetReader, order: dict[str, Any]) -> dict[str, Any]:
     factor = facts.preview_factor(source, limits)
     preview = cog.Preview(source, plan, factor) if factor > 1 else None
     sample = pixels.Sample.of(source)
-    with ThreadPoolExecutor(1) as beside:  # zlib and GDAL let each other work
-        whole = beside.submit(streams.are_whole, path, source.count)
-        for window in pixels.chunks(source):
-            data = pixels.read(source, window)
-            valid = validity.of(source, window, data)
-            sample.add(window, data, valid)
-            if preview is not None:
-                preview.add(window, data, valid)
-        is_whole = whole.result()
+    for window, data, valid in pixels.decode(source, validity):
+        sample.add(window, data, valid)
+        if preview is not None:
+            preview.add(window, data, valid)
     found, more = facts.facts_of(source, plan, sample, limits)
     coarse = Path(order["preview"]) if preview is not None else None
     if preview is not None and coarse is not None:
@@ -95,6 +89,9 @@ def _convert(source: DatasetReader, order: dict[str, Any]) -> dict[str, Any]:
         _say({"preview": facts.of_preview(found, coarse)})
     del preview
     base = target.with_suffix(".base.tif")
+    is_whole = streams.are_whole(
+        path, source.count
+    )  # takes as long as the decoding, and a preview need not wait for it
     if not (is_whole and relay.write_base(path, source, base, plan)):
         cog.write_base(source, base, plan)
     cog.add_overviews(base, plan.resampling, coarsest=factor if coarse is not None else None)

@@ -4,7 +4,8 @@
      "bands": [{"name": "B04", "common_name": "red", "description": "..."}], "derived_from": ["S2A_MSIL2A_...", "sha256:<hex>"],
      "crs": "EPSG:32633"}
 
-Every member may be left out; lists may be JSON texts, as tus' metadata know only texts. `crs` is for files without one, never instead of theirs.
+Every member may be left out; lists may be JSON texts, as tus' metadata know only texts.
+`crs` is for files without one, never instead of theirs.
 """
 
 from __future__ import annotations

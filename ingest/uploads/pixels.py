@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import rasterio
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import RasterioError
 from rasterio.windows import Window
@@ -114,6 +117,28 @@ def read(source: DatasetReader, window: Window) -> Array:
         raise UploadRejected(
             "CORRUPT", f"block {row},{column} of band {band} cannot be decoded", blocks=blocks
         ) from None
+
+
+def decode(source: DatasetReader, validity: Validity) -> Iterator[tuple[Window, Array, Array | None]]:
+    """Every chunk once: window, pixels, where they are valid. The next one is decoded while the caller works on the last.
+
+    Raises:
+        UploadRejected: CORRUPT, see `read`.
+    """
+
+    def work(window: Window) -> tuple[Window, Array, Array | None]:
+        with rasterio.Env():
+            data = read(source, window)
+            return window, data, validity.of(source, window, data)
+
+    with ThreadPoolExecutor(1) as ahead:
+        waiting: deque[Future[tuple[Window, Array, Array | None]]] = deque()
+        for window in chunks(source):
+            waiting.append(ahead.submit(work, window))
+            if len(waiting) > 1:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def damaged_blocks(source: DatasetReader, window: Window) -> list[list[int]]:
