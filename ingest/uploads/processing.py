@@ -9,6 +9,7 @@ import asyncio
 import hashlib
 import logging
 import os
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -140,10 +141,10 @@ async def _convert(original: Path, registrar: Registrar, decoded_bytes: int) -> 
     )
 
     async def on_preview(facts: dict[str, Any]) -> None:
-        # The child goes on reading the preview under its own name: a hard link is put in place.
-        linked = temporary.with_suffix(".shown.tif")
-        os.link(order["preview"], linked)
-        stored = await asyncio.to_thread(_put_in_place, linked, registrar.target)
+        # A copy: the child still runs, and may not change what is served.
+        copied = temporary.with_suffix(".shown.tif")
+        await asyncio.to_thread(shutil.copyfile, order["preview"], copied, follow_symlinks=False)
+        stored = await asyncio.to_thread(_put_in_place, copied, registrar.target)
         await registrar.show_preview(facts, stored)
 
     return await run_child(order, on_preview=on_preview)
@@ -151,6 +152,8 @@ async def _convert(original: Path, registrar: Registrar, decoded_bytes: int) -> 
 
 def _put_in_place(temporary: Path, target: Path) -> tuple[str, str, int]:
     """Make a file durable, hash it, rename it to where it is served; return SHA-256, BLAKE3 (hex) and bytes."""
+    if temporary.is_symlink():
+        raise ChildFailed("the conversion left a link")
     target.parent.mkdir(parents=True, exist_ok=True)
     digests = _hash_file(temporary)
     with temporary.open("rb+") as file:
