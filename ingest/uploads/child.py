@@ -89,9 +89,8 @@ def _convert(source: DatasetReader, order: dict[str, Any]) -> dict[str, Any]:
         _say({"preview": facts.of_preview(found, coarse)})
     del preview
     base = target.with_suffix(".base.tif")
-    is_whole = streams.are_whole(
-        path, source.count
-    )  # takes as long as the decoding, and a preview need not wait for it
+    # Takes as long as the decoding, and a preview need not wait for it.
+    is_whole = streams.are_whole(path, source.count)
     if not (is_whole and relay.write_base(path, source, base, plan)):
         cog.write_base(source, base, plan)
     cog.add_overviews(base, plan.resampling, coarsest=factor if coarse is not None else None)
