@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-from ingest.uploads.drivers import gdal_skip
-from ingest.uploads.sandbox import ALLOWED_DRIVERS, GDAL_ENVIRONMENT
+from ingest.uploads.drivers import ALLOWED_DRIVERS, gdal_skip
+from ingest.uploads.sandbox import GDAL_ENVIRONMENT
 
 #: Tiles are written as these.
 ENCODERS = ("PNG", "JPEG", "WEBP")

@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
+
+from ingest.uploads.raster_settings import RasterSettings
 
 
-class IngestSettings(BaseSettings):
+class IngestSettings(RasterSettings):
     """What an operator may set for harvesting, uploads and the worker."""
 
     model_config = SettingsConfigDict(

@@ -42,6 +42,7 @@ from ingest.summary_making import rebuild_due
 from ingest.uploads import processing as uploads
 from ingest.uploads.parts import fetch
 from ingest.uploads.removal import sweep
+from ingest.uploads.self_check import report_protection
 from lineage.errors import LineageError
 from lineage.keys import Signer, load_signer
 from lineage.sequencer import sequence
@@ -191,6 +192,18 @@ async def run_worker(settings: IngestSettings, database: DatabaseSettings, *, st
         SourceInvalid: a source's file is wrong.
     """
     sources = load_sources(settings.sources_dir)
+    check = asyncio.create_task(report_protection(settings))  # takes seconds, and jobs need not wait for it
+    try:
+        await _work_until(settings, database, sources, stop)
+    finally:
+        check.cancel()
+        await asyncio.wait({check})
+
+
+async def _work_until(
+    settings: IngestSettings, database: DatabaseSettings, sources: dict[str, Source], stop: asyncio.Event
+) -> None:
+    """Work, and wait for a database that went away."""
     pause_s = 0.5
     while not stop.is_set():
         begun = asyncio.get_running_loop().time()

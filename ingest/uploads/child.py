@@ -1,40 +1,49 @@
-"""The child process: opens one user's file once, decodes every block, writes our own COG, reports facts as JSON.
+"""The child process: opens one user's file, decodes every block, writes our own COG, reports facts as JSON lines.
 
-Order on standard input: {source, target, folder, largest_bytes}. Report on standard output: {facts, warnings, layers} or {refusal}.
-Nothing here is trusted by the parent but the report's shape; the COG is what is served.
+Order on standard input: see `sandbox.order_for`. Lines on standard output: {"preview": facts} when a coarse copy can be shown (large
+files), then {"facts", "warnings", "layers"} or {"refusal"}. Nothing here is trusted by the parent but the reports' shape.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import resource
 import sys
-from typing import TYPE_CHECKING, Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ingest.errors import UploadRejected
-from ingest.uploads.drivers import gdal_skip
-from ingest.uploads.sandbox import ALLOWED_DRIVERS, confine
+from ingest.uploads.confinement import confine
+from ingest.uploads.drivers import ALLOWED_DRIVERS, gdal_skip
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
-
-BLOCK = 512
 
 
 def main() -> int:
     """Carry out one order."""
     order = json.loads(sys.stdin.read())
-    layers = confine(int(order["largest_bytes"]))
+    layers = confine(
+        Path(order["folder"]), {getattr(resource, name): value for name, value in order["rlimits"].items()}
+    )
     try:
         report = {**_work(order), "layers": layers}
     except UploadRejected as error:
-        report = {"refusal": {"code": error.code, "detail": str(error), "status": error.status, "facts": error.facts}}
+        report = _refusal(error.code, str(error), error.status, error.facts)
     except MemoryError:
-        report = {
-            "refusal": {"code": "TOO_COMPLEX", "detail": "the file needs too much memory", "status": 422, "facts": {}}
-        }
-    sys.stdout.write(json.dumps(report, allow_nan=False))
+        report = _refusal("TOO_COMPLEX", "the file needs too much memory")
+    _say(report)
     return 0
+
+
+def _say(report: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(report, allow_nan=False) + "\n")
+    sys.stdout.flush()
+
+
+def _refusal(code: str, detail: str, status: int = 422, facts: dict[str, Any] | None = None) -> dict[str, Any]:
+    return {"refusal": {"code": code, "detail": detail, "status": status, "facts": facts or {}}}
 
 
 def _work(order: dict[str, Any]) -> dict[str, Any]:
@@ -42,89 +51,53 @@ def _work(order: dict[str, Any]) -> dict[str, Any]:
     import rasterio
     from rasterio.errors import RasterioError
 
-    from ingest.uploads import raster
+    if order.get("check"):
+        from ingest.uploads.self_check import attempts
 
-    with rasterio.Env():
+        return {"attempts": attempts(order)}
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True, GDAL_TIFF_OVR_BLOCKSIZE=512, ZLEVEL_OVERVIEW=4):
         try:
-            source = rasterio.open(order["source"], driver="GTiff", OVERVIEW_LEVEL="NONE")
+            source = rasterio.open(order["source"], driver="GTiff", OVERVIEW_LEVEL="NONE", NUM_THREADS=2)
         except RasterioError:
             raise UploadRejected("CORRUPT", "GDAL cannot open the file as GeoTIFF") from None
         with source:
-            raster.check(source)
-            warnings = raster.decode_all(source)
-            _convert(source, order["target"])
-        with rasterio.open(order["target"], driver="GTiff") as cog:
-            facts, more = raster.facts(cog)
-    return {"facts": facts, "warnings": warnings + more}
+            return _convert(source, order)
 
 
-def _convert(source: DatasetReader, target: str) -> None:
-    """Write a COG of our own: same pixels, overviews made anew, metadata left behind."""
-    from rasterio.enums import ColorInterp
-    from rasterio.errors import RasterioError
+def _convert(source: DatasetReader, order: dict[str, Any]) -> dict[str, Any]:
+    """Check, decode, show a preview, write the COG."""
+    from ingest.uploads import cog, facts, georeference, pixels, relay, streams
 
-    resampling: Literal["nearest", "average"] = "nearest" if ColorInterp.palette in source.colorinterp else "average"
-    try:
-        if source.dtypes[0] in ("int64", "uint64"):
-            _convert_wide(source, target)
-        else:
-            _convert_plain(source, target, resampling)
-    except RasterioError:
-        raise UploadRejected("CORRUPT", "the pixels cannot be read to the end") from None
-
-
-def _convert_plain(source: DatasetReader, target: str, resampling: Literal["nearest", "average"]) -> None:
-    from rio_cogeo.cogeo import cog_translate
-    from rio_cogeo.profiles import cog_profiles
-
-    profile = cog_profiles.get("deflate")  # type: ignore[no-untyped-call]
-    profile |= {
-        "blockxsize": BLOCK,
-        "blockysize": BLOCK,
-        "BIGTIFF": "IF_SAFER",
-        "predictor": _predictor(source.dtypes[0]),
-    }
-    cog_translate(
-        source,
-        target,
-        profile,
-        nodata=source.nodata,
-        overview_resampling=resampling,
-        forward_band_tags=False,
-        forward_ns_tags=False,
-        use_cog_driver=False,
-        in_memory=False,
-        quiet=True,
-    )
-
-
-def _convert_wide(source: DatasetReader, target: str) -> None:
-    """64-bit integers: rio-cogeo reads through a warper that computes in doubles and would round them."""
-    import rasterio
-    from rasterio.shutil import copy
-
-    bare = f"{target}.bare.tif"
-    profile = {
-        name: source.profile[name] for name in ("dtype", "count", "width", "height", "crs", "transform", "nodata")
-    }
-    with rasterio.open(bare, "w", driver="GTiff", tiled=True, blockxsize=BLOCK, blockysize=BLOCK, **profile) as copied:
-        for _, window in copied.block_windows(1):
-            copied.write(source.read(window=window), window=window)
-    copy(
-        bare,
-        target,
-        driver="COG",
-        COMPRESS="DEFLATE",
-        BLOCKSIZE=BLOCK,
-        OVERVIEWS="IGNORE_EXISTING",
-        RESAMPLING="NEAREST",
-    )
-    os.unlink(bare)  # noqa: PTH108 - rasters are never deleted through GDAL
-
-
-def _predictor(dtype: str) -> int:
-    """DEFLATE's predictor: floating point 3, integers 2."""
-    return 3 if dtype.startswith("float") else 2
+    path, target, limits = Path(order["source"]), Path(order["target"]), facts.Limits(**order["limits"])
+    facts.check_type(source)
+    crs = georeference.crs_of(source, order.get("crs"))
+    georeference.check_place(source, crs)
+    validity, warnings = pixels.validity_of(source)
+    names = facts.texts_of(path, source.count, "description")
+    plan = cog.Plan(crs, validity, pixels.resampling_of(source), names)
+    factor = facts.preview_factor(source, limits)
+    preview = cog.Preview(source, plan, factor) if factor > 1 else None
+    sample = pixels.Sample.of(source)
+    for window, data, valid in pixels.decode(source, validity):
+        sample.add(window, data, valid)
+        if preview is not None:
+            preview.add(window, data, valid)
+    found, more = facts.facts_of(source, plan, sample, limits)
+    coarse = Path(order["preview"]) if preview is not None else None
+    if preview is not None and coarse is not None:
+        preview.write(source, coarse)
+        _say({"preview": facts.of_preview(found, coarse)})
+    del preview
+    base = target.with_suffix(".base.tif")
+    # Takes as long as the decoding, and a preview need not wait for it.
+    is_whole = streams.are_whole(path, source.count)
+    if not (is_whole and relay.write_base(path, source, base, plan)):
+        cog.write_base(source, base, plan)
+    cog.add_overviews(base, plan.resampling, coarsest=factor if coarse is not None else None)
+    cog.finish(base, target, coarse)
+    base.unlink()
+    facts.check_equal(source, target)
+    return {"facts": found, "warnings": [*warnings, *more]}
 
 
 if __name__ == "__main__":

@@ -5,6 +5,9 @@ A driver that a later GDAL adds is found by `unexpected_drivers`, which the self
 
 from __future__ import annotations
 
+#: Every raster driver but these is skipped where users' files are opened. With GDAL >= 3.12 that stays in force after a warp.
+ALLOWED_DRIVERS = ("GTiff", "COG", "MEM")
+
 RASTER_DRIVERS = (
     "AAIGrid", "ACE2", "ADRG", "AIG", "AVCBin", "AVCE00", "AirSAR", "BAG", "BIGGIF", "BMP", "BSB", "BT", "BYN",
     "CALS", "CEOS", "COASP", "COG", "COSAR", "CPG", "CTG", "DAAS", "DERIVED", "DIMAP", "DOQ1", "DOQ2", "DTED",

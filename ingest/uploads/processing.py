@@ -9,9 +9,9 @@ import asyncio
 import hashlib
 import logging
 import os
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -22,17 +22,13 @@ from psycopg_pool import PoolTimeout
 
 from db.pools import Pool
 from db.queries import sql
-from ingest.errors import RecordRejected, UploadRejected
+from ingest.errors import UploadRejected
 from ingest.settings import IngestSettings
-from ingest.store import put_item
-from ingest.uploads.item import build_item, item_id_of, software
 from ingest.uploads.model import State, Upload, from_row
-from ingest.uploads.sandbox import ChildFailed, run_child
-from ingest.uploads.service import asset_href, cog_path, folder_of, move, sync_folder
+from ingest.uploads.registration import Registrar, open_registrar
+from ingest.uploads.sandbox import ChildFailed, order_for, run_child
+from ingest.uploads.service import folder_of, move, sync_folder
 from ingest.uploads.tiff_header import walk
-from lineage.canonical import item_sha256
-from lineage.events import Event, Kind
-from lineage.ids import uuid7
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +50,7 @@ async def process(pool: Pool, settings: IngestSettings, upload_id: str | UUID) -
         return None
     upload = from_row(row)
     if upload.attempts > MAX_ATTEMPTS:  # whatever ends its workers, it does not do so for ever
+        await (await open_registrar(pool, settings, upload)).withdraw()
         return await _give_up(pool, upload)
     try:
         async with _leased(pool, identity):
@@ -65,6 +62,7 @@ async def process(pool: Pool, settings: IngestSettings, upload_id: str | UUID) -
     except ChildFailed as error:
         log.warning("conversion ended without a verdict", extra={"upload": str(identity), "reason": str(error)})
         if upload.attempts >= MAX_ATTEMPTS:
+            await (await open_registrar(pool, settings, upload)).withdraw()
             return await _give_up(pool, upload)
         async with pool.connection() as conn:
             await conn.execute(sql("uploads.release"), (identity,))
@@ -103,62 +101,66 @@ async def _process(pool: Pool, settings: IngestSettings, upload: Upload) -> Uplo
     async with pool.connection() as conn, conn.transaction():
         await move(conn, upload.id, State.SCANNING)
     original = folder_of(settings, upload.id) / "original"
-    summary = await asyncio.to_thread(walk, original)
+    summary = await asyncio.to_thread(walk, original, settings)
     async with pool.connection() as conn, conn.transaction():
         await move(conn, upload.id, State.CONVERTING)
-    target = cog_path(settings, upload.id)
-    report = await _convert(original, target, upload)
-    sha256, blake, size = await asyncio.to_thread(_hash_file, target)
-    item = _item(settings, upload, report["facts"], sha256, size)
-    async with pool.connection() as conn, conn.transaction():
-        await move(conn, upload.id, State.REGISTERING)
-    event = _creation(upload, item, size, {"SHA256": sha256, "BLAKE3": blake}, report["layers"])
-    async with pool.connection() as conn, conn.transaction():
-        await put_item(conn, item, event)
-        await conn.execute(sql("uploads.set_item"), (upload.id, item["id"], [*summary.warnings, *report["warnings"]]))
-        return await move(conn, upload.id, State.READY)
-
-
-def _item(settings: IngestSettings, upload: Upload, facts: dict[str, Any], sha256: str, size: int) -> dict[str, Any]:
-    """The upload's item; what may not be stored is a refusal that the user sees."""
-    href, now = asset_href(settings, upload.id), datetime.now(UTC)
+    registrar = await open_registrar(pool, settings, upload)
     try:
-        return build_item(upload, facts, href=href, size_bytes=size, sha256=sha256, made_at=now)
-    except RecordRejected as error:
-        raise UploadRejected("ITEM_INVALID", f"no valid item can be made of the file: {error}") from None
-
-
-async def _convert(original: Path, target: Path, upload: Upload) -> dict[str, Any]:
-    """Let the child write the COG under another name in a folder of its own; then put it in its place, durable."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    folder = original.parent
-    temporary = folder / "converting.tif"
-    for leftover in folder.glob("converting*"):
-        leftover.unlink()
-    try:
-        report = await run_child(_order(original, temporary, upload))
-        await asyncio.to_thread(_put_in_place, temporary, target)
+        report = await _convert(original, registrar, summary.decoded_bytes)
+        stored = await asyncio.to_thread(_put_in_place, _temporary(original), registrar.target)
+        item = registrar.item(report["facts"], stored)
+        async with pool.connection() as conn, conn.transaction():
+            await move(conn, upload.id, State.REGISTERING)
+        async with pool.connection() as conn, conn.transaction():
+            warnings = list(dict.fromkeys([*summary.warnings, *report["warnings"]]))
+            await registrar.finish(conn, item, stored, layers=report["layers"], warnings=warnings)
+            return await move(conn, upload.id, State.READY)
+    except UploadRejected:
+        await registrar.withdraw()
+        raise
     finally:
-        with suppress(FileNotFoundError):
-            temporary.unlink()
-    return report
+        _tidy(original)
 
 
-def _order(original: Path, temporary: Path, upload: Upload) -> dict[str, Any]:
-    """What the child is told; paths are ours alone, made of the upload's id."""
-    return {
-        "source": str(original.resolve()),
-        "target": str(temporary.resolve()),
-        "folder": str(original.parent.resolve()),
-        "largest_bytes": max(2**30, 8 * (upload.length or 0)),
-    }
+def _temporary(original: Path) -> Path:
+    return original.parent / "converting.tif"
 
 
-def _put_in_place(temporary: Path, target: Path) -> None:
+def _tidy(original: Path) -> None:
+    """Remove what a conversion leaves behind; by our own paths, never through GDAL."""
+    for leftover in original.parent.glob("converting*"):
+        leftover.unlink()
+
+
+async def _convert(original: Path, registrar: Registrar, decoded_bytes: int) -> dict[str, Any]:
+    """Let the child write the COG under another name in a folder of its own; put its preview on the map meanwhile."""
+    _tidy(original)
+    temporary = _temporary(original)
+    order = order_for(
+        original, temporary, limits=registrar.settings, decoded_bytes=decoded_bytes, crs=registrar.told.get("crs")
+    )
+
+    async def on_preview(facts: dict[str, Any]) -> None:
+        # A copy: the child still runs, and may not change what is served.
+        copied = temporary.with_suffix(".shown.tif")
+        await asyncio.to_thread(shutil.copyfile, order["preview"], copied, follow_symlinks=False)
+        stored = await asyncio.to_thread(_put_in_place, copied, registrar.target)
+        await registrar.show_preview(facts, stored)
+
+    return await run_child(order, on_preview=on_preview)
+
+
+def _put_in_place(temporary: Path, target: Path) -> tuple[str, str, int]:
+    """Make a file durable, hash it, rename it to where it is served; return SHA-256, BLAKE3 (hex) and bytes."""
+    if temporary.is_symlink():
+        raise ChildFailed("the conversion left a link")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    digests = _hash_file(temporary)
     with temporary.open("rb+") as file:
         os.fsync(file.fileno())
     temporary.replace(target)
     sync_folder(target.parent)
+    return digests
 
 
 def _hash_file(path: Path) -> tuple[str, str, int]:
@@ -168,31 +170,6 @@ def _hash_file(path: Path) -> tuple[str, str, int]:
             sha256.update(chunk)
             blake.update(chunk)
         return sha256.hexdigest(), blake.hexdigest(), file.tell()
-
-
-def _creation(upload: Upload, item: dict[str, Any], size: int, digests: dict[str, str], layers: list[str]) -> Event:
-    """The event of the item's making: the COG by its hashes, the original as its input."""
-    body = {
-        "size": size,
-        "hashes": [{"alg": name, "digest": digest} for name, digest in digests.items()],
-        "inputs": [{"name": upload.title, "hash": upload.sha256 or ""}],
-        "item_sha256": item_sha256(item),
-        "upload": str(upload.id),
-        "software": software(),
-        "protection": layers,
-    }
-    actor = f"user:{upload.owner}"
-    return Event(
-        uuid7(),
-        Kind.CREATE,
-        item_id_of(upload),
-        "own",
-        upload.collection_id,
-        item["id"],
-        actor,
-        datetime.now(UTC),
-        body,
-    )
 
 
 async def repair(pool: Pool) -> int:

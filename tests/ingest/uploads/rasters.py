@@ -51,7 +51,9 @@ def image(width: int = 16, height: int = 16, *more: tuple[int, int, int, int]) -
         257: (257, 4, 1, height),
         258: (258, 3, 1, 8),
         259: (259, 3, 1, 1),
+        273: (273, 4, 1, 8),
         277: (277, 3, 1, 1),
+        279: (279, 4, 1, 1),
     }
     tags |= {tag[0]: tag for tag in more}
     return [tags[number] for number in sorted(tags)]

@@ -25,6 +25,8 @@ def code_of(path: Path, content: bytes) -> str:
 
 def test_real_files_pass_and_are_described() -> None:
     for path in sorted(shared_path("rasters").glob("*.tif")):
+        if path.name.startswith("corrupt"):  # its fourth block lies behind its end
+            continue
         summary = walk(path)
         with rasterio.open(path) as source:
             assert (summary.width, summary.height, summary.bands) == (source.width, source.height, source.count), (
@@ -37,10 +39,13 @@ METADATA = [
     (b'<Item name="OVERVIEW_FILE" domain="OVERVIEWS">/etc/passwd</Item>', "EXTERNAL_REFERENCE"),
     (b"<Item name=\"OVERVIEW_FILE\" domain = 'overviews'>a.tif</Item>", "EXTERNAL_REFERENCE"),
     (b'<Item name="x">/vsicurl/http://127.0.0.1/x</Item>', "EXTERNAL_REFERENCE"),
-    (b'<Item name="x">http://127.0.0.1/x</Item>', "EXTERNAL_REFERENCE"),
+    (b'<Item name="x" domain="GEOLOCATION">http://127.0.0.1/x</Item>', "EXTERNAL_REFERENCE"),
+    (b'<Item name="X_DATASET" domain="GEOLOCATION">/etc/passwd</Item>', "EXTERNAL_REFERENCE"),
+    (b'<Item name="x">file:///etc/passwd</Item>', "EXTERNAL_REFERENCE"),
+    (b'<item name="x">GTIFF_DIR:1:/vsimem/x</item>', "EXTERNAL_REFERENCE"),
     (b'<Item name="x">&#47;vsicurl&#x2f;x</Item>', "EXTERNAL_REFERENCE"),
     (b'<Item name="O" domain="&#79;VERVIEWS">a</Item>', "EXTERNAL_REFERENCE"),
-    (b'<Item name="x"><![CDATA[/etc/passwd]]></Item>', "EXTERNAL_REFERENCE"),
+    (b'<Item name="x" domain="d"><![CDATA[/etc/passwd]]></Item>', "EXTERNAL_REFERENCE"),
     (b"<Item>1</Item>" * 2001, "METADATA_TOO_LARGE"),
     (b"x" * (2**20 + 1), "METADATA_TOO_LARGE"),
 ]
@@ -55,7 +60,10 @@ def test_metadata(tmp_path: Path, text: bytes, code: str) -> None:
 
 
 def test_harmless_metadata_pass(tmp_path: Path) -> None:
-    content = GDAL_TEXT % b'<Item name="AREA">10 m / pixel</Item><Item name="units">km/h</Item>'
+    content = GDAL_TEXT % (
+        b'<Item name="AREA">10 m / pixel</Item><Item name="units">km/h</Item><Item name="reference">https://esa-worldcover.org/</Item>'
+        b'<Item name="SOURCE">/data/in.tif</Item>'
+    )
     (tmp_path / "a.tif").write_bytes(header(image(16, 16, (42112, 2, len(content), 4096)), size=4096) + content)
     assert walk(tmp_path / "a.tif").warnings == []
 
