@@ -14,6 +14,7 @@ from api.problems import Problem
 from ingest.uploads import parts as store_parts
 from ingest.uploads import service
 from ingest.uploads.model import Upload
+from ingest.uploads.registration import describe
 
 _WORDS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
@@ -71,7 +72,7 @@ async def make_upload(parts: Parts, owner: str, form: dict[str, Any], *, tus_met
 
     Raises:
         Problem: 422.
-        UploadRejected: see `service.create`.
+        UploadRejected: see `service.create` and `registration.describe`.
     """
     name = service.clean_file_name(_text(form, "filename", None) or _text(form, "name", None) or "")
     title = _text(form, "title", None)
@@ -84,8 +85,8 @@ async def make_upload(parts: Parts, owner: str, form: dict[str, Any], *, tus_met
         keep_original=_flag(form, "keep_original", default=True),
         part_bytes=_part_bytes(parts, form, length),
     )
-    async with parts.pool.connection() as conn:
-        return await service.create(
+    async with parts.pool.connection() as conn, conn.transaction():
+        upload = await service.create(
             conn,
             collection=_text(form, "collection", None) or "uploads",
             when=_text(form, "datetime", None),
@@ -94,6 +95,8 @@ async def make_upload(parts: Parts, owner: str, form: dict[str, Any], *, tus_met
             plan=plan,
             limits=parts.ingest,
         )
+        await describe(conn, upload.id, form)
+    return upload
 
 
 def _text(form: dict[str, Any], name: str, default: str | None) -> str | None:
