@@ -226,7 +226,7 @@ def sent(editor: Editor, method: str, path: str, document: Any, headers: dict[st
 
 
 @pytest.mark.slow
-@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=400, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(st.lists(st.tuples(st.sampled_from(PLACES), JUNK), min_size=1, max_size=3))
 def test_any_document_is_stored_or_refused(editor: Editor, changes: list[tuple[tuple[Any, ...], Any]]) -> None:
     document: Any = copy.deepcopy(item("fuzzed"))
