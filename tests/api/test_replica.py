@@ -118,9 +118,6 @@ def test_searches_read_from_the_replica_and_see_what_is_written(
     )
 
 
-@pytest.mark.xfail(
-    reason="a replica that is left while a change is awaited may leave an old document kept", strict=False
-)
 def test_a_document_is_not_kept_as_it_was_when_the_replica_is_behind_the_news(
     http: httpx.Client, replica: tuple[Replica, DatabaseSettings]
 ) -> None:

@@ -34,7 +34,7 @@ def test_stac_api_validator_finds_no_errors(served: Served, judges: Path) -> Non
     command = [
         str(judges), str(VALIDATE), str(schemas), "--root-url", f"{served.url}/stac/", "--collection", COLLECTION, "--geometry", WORLD,
         "--auth-bearer-token", served.token, "--fields-nested-property", "properties.eo:cloud_cover", "--validate-pagination",
-        "--transaction-collection", "uploads",
+        "--transaction-collection", COLLECTION,
     ]  # fmt: skip
     for name in CLASSES:
         command += ["--conformance", name]

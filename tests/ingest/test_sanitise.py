@@ -56,11 +56,18 @@ def test_end_before_start() -> None:
 @pytest.mark.parametrize(
     ("value", "code"),
     [("a\0b", "content-invalid"), ("\ud800", "content-invalid"), (float("nan"), "content-invalid"), (float("inf"), "content-invalid"),
-     (2**60, "content-invalid"), (nested(70), "too-deep"), ("x" * 1_100_000, "too-large"), (object(), "content-invalid")],
-    ids=["NUL", "half a character", "NaN", "infinity", "huge integer", "depth", "size", "no JSON"],
+     (2**60, "content-invalid"), (7.057300923140528e16, "content-invalid"), (-1e19, "content-invalid"),
+     (2.0**53 + 2, "content-invalid"), (nested(70), "too-deep"), ("x" * 1_100_000, "too-large"), (object(), "content-invalid")],
+    ids=["NUL", "half a character", "NaN", "infinity", "huge integer", "float that comes back as one",
+         "negative one", "one without an exponent", "depth", "size", "no JSON"],
 )  # fmt: skip
 def test_contents(value: Any, code: str) -> None:
     assert code_of({**GOOD, "extra": value}) == code
+
+
+@pytest.mark.parametrize("value", [-3.4028234663852886e38, 2.0**53, 1.5e15, 1e300, 2.0**64, "1e+16"])
+def test_numbers_that_come_back_as_they_went_are_stored(value: Any) -> None:
+    check_item({**GOOD, "extra": value})
 
 
 def test_bad_names_of_members() -> None:
