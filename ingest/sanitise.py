@@ -13,18 +13,15 @@ from typing import Any
 import orjson
 
 from ingest.errors import RecordRejected
-from lineage.canonical import has_long_number
+from lineage.canonical import has_long_number, is_exact
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 64
-MAX_INTEGER = 2**53
-#: From here on a whole number is read as a float, however it is written.
-_NO_INTEGER = 2.0**64
 YEARS = (1900, 2100)
 #: pgstac's API cannot address ids with these: : / ? # [ ] @ ! $ & ' ( ) * + , ; =
 _ID = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._~-]{1,512}")
-#: What may hide in the JSON text of a value: NUL, a number that is not finite (orjson writes null), a whole float beyond 2**53 ("1e+16").
-_DOUBTFUL = (b"\\u0000", b"null", b"e+1")
+#: What may hide in the JSON text of a value: NUL, a number that is not finite (orjson writes null), an integer beyond 2**53.
+_NUL_OR_NULL = (b"\\u0000", b"null")
 _DEEP_LINE = b"\n" + b" " * 2 * MAX_DEPTH
 _STRICTLY = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
 _RFC3339 = re.compile(r"\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(\.\d+)?([Zz]|[+-]\d{2}:\d{2})")
@@ -104,7 +101,7 @@ def _plainly_good(value: Any) -> bytes | None:
         text = orjson.dumps(value, option=_STRICTLY)
     except TypeError:
         return None
-    if any(one in text for one in _DOUBTFUL) or has_long_number(text) or _is_deep(value):
+    if any(one in text for one in _NUL_OR_NULL) or has_long_number(text) or _is_deep(value):
         return None
     return text
 
@@ -157,13 +154,11 @@ def _check_value(value: Any, depth: int) -> None:
         case bool() | None:
             pass
         case int():
-            if abs(value) > MAX_INTEGER:
-                raise RecordRejected("content-invalid", "an integer beyond 2^53")
+            if not is_exact(value):
+                raise RecordRejected("content-invalid", "an integer beyond 2^53 that loses digits as a float")
         case float():
             if not math.isfinite(value):
                 raise RecordRejected("content-invalid", "a number that is not finite")
-            if value.is_integer() and MAX_INTEGER < abs(value) < _NO_INTEGER:
-                raise RecordRejected("content-invalid", "a whole number beyond 2^53")  # it comes back as an integer
         case _:
             raise RecordRejected("content-invalid", f"no JSON: {type(value).__name__}")
 

@@ -112,7 +112,6 @@ def test_geometries_of_every_kind(editor: Editor, right: Any) -> None:
         ({"properties": {"datetime": "2026-01-02T00:00:00Z", "created": "soon"}}, 400, None),
         ({"properties": {"datetime": "2026-01-02T00:00:00Z", "x": "nul \0"}}, 400, "INVALID_CONTENT"),
         ({"properties": {"datetime": "2026-01-02T00:00:00Z", "x": 2**60}}, 400, "INVALID_CONTENT"),
-        ({"properties": {"datetime": "2026-01-02T00:00:00Z", "x": 7.057300923140528e16}}, 400, "INVALID_CONTENT"),
         ({"properties": {"datetime": "2026-01-02T00:00:00Z", "x": "𒍟※"}}, 400, "INVALID_CONTENT"),
         ({"stac_version": "0.9.0"}, 400, "STAC_VERSION_UNSUPPORTED"),
         ({"stac_version": None}, 400, "STAC_VERSION_UNSUPPORTED"),
