@@ -27,7 +27,7 @@ lint: setup ## ruff, mypy --strict, import layers
 	.venv/bin/lint-imports
 
 test: setup lint ## lint, then all tests (real PostgreSQL, loopback only)
-	$(PYTHON) -m pytest -n auto --maxprocesses 4 --dist loadfile
+	$(PYTHON) -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 test-contract: setup ## judges from outside: stac-api-validator, schemathesis, schemas, clients (a part of `make test`)
 	$(PYTHON) -m pytest -n 2 --dist loadfile tests/contract

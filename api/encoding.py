@@ -70,10 +70,12 @@ KEPT: dict[str, Callable[[bytes], bytes]] = {
 
 @lru_cache(maxsize=512)
 def coding_for(accepted: bytes) -> str | None:
-    """Return the coding for a value of Accept-Encoding (RFC 9110, 12.5.3); None: as it is."""
+    """Return the coding for a value of Accept-Encoding (RFC 9110, 12.5.3); None: as it is.
+
+    `*` gets none: clients that send it, as stac-api-validator does, unpack less than they say.
+    """
     asked = qualities(accepted)
-    rest = asked.get("*", 0.0)
-    weights = {name: asked.get(name, asked.get("x-gzip", rest) if name == "gzip" else rest) for name in CODINGS}
+    weights = {name: asked.get(name, asked.get("x-gzip", 0.0) if name == "gzip" else 0.0) for name in CODINGS}
     best = max(CODINGS, key=lambda name: weights[name])
     as_it_is = asked.get("identity", 0.0)  # when it is not named it is good enough, and worse than what is
     return best if weights[best] > 0 and weights[best] >= as_it_is else None

@@ -13,6 +13,7 @@ from typing import Any
 
 import cql2
 import orjson
+from starlette.requests import Request
 
 from api.problems import Problem
 from api.settings import ApiSettings
@@ -35,6 +36,20 @@ _WITHOUT_ORDER = frozenset(
 def refuse(code: str, detail: str, **facts: Any) -> Problem:
     """A 400."""
     return Problem(400, code, detail, **facts)
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """Read a body.
+
+    Raises:
+        Problem: 413 when it is longer than `limit` bytes.
+    """
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limit:
+            raise Problem(413, "BODY_TOO_LARGE", f"a body has at most {limit} bytes", limit=limit)
+    return bytes(body)
 
 
 def check_text(value: str, field: str) -> None:

@@ -73,7 +73,7 @@ class Reads:
     async def look(self) -> None:
         """Read from the replica from now on if it answers and is at most so far behind, else from the primary."""
         replayed = await self._replayed()
-        written = await self._written()
+        written = await self._of_primary("api.wal_written")
         now = time.monotonic()
         if written is not None:
             self._marks.append((now, written))
@@ -93,16 +93,16 @@ class Reads:
 
     async def caught_up(self) -> None:
         """Wait until what is read has everything that the primary has now."""
-        written = await self._written()
-        while written is not None and self.from_replica:
+        made = await self._of_primary("api.wal_inserted")
+        while made is not None and self.from_replica:
             replayed = await self._replayed()
-            if replayed is None or replayed >= written:
+            if replayed is None or replayed >= made:
                 return
             await asyncio.sleep(_CATCH_UP_S)
 
-    async def _written(self) -> int | None:
+    async def _of_primary(self, query: str) -> int | None:
         try:
-            return _position(await self._primary.fetchval(sql("api.wal_written"), timeout=_PATIENCE_S))
+            return _position(await self._primary.fetchval(sql(query), timeout=_PATIENCE_S))
         except _ERRORS:
             return None
 

@@ -21,6 +21,7 @@ import orjson
 
 from db.pools import Pool
 from db.queries import sql
+from ingest.edits.patches import merged
 from ingest.errors import SourceInvalid
 from ingest.model import JSON
 
@@ -49,20 +50,7 @@ def patched(documents: Mapping[str, JSON], patches: Mapping[str, JSON]) -> dict[
     for name, patch in patches.items():
         rest = {key: value for key, value in patch.items() if key not in OURS}
         if name in documents or rest.get("type") == "Collection":
-            found[name] = {**merge_patch(documents.get(name, {}), rest), "id": name}
-    return found
-
-
-def merge_patch(target: Any, patch: Any) -> Any:
-    """RFC 7396: members of the patch replace those of the target, null removes them."""
-    if not isinstance(patch, dict):
-        return patch
-    found = dict(target) if isinstance(target, dict) else {}
-    for name, value in patch.items():
-        if value is None:
-            found.pop(name, None)
-        else:
-            found[name] = merge_patch(found.get(name), value)
+            found[name] = {**merged(documents.get(name, {}), rest), "id": name}
     return found
 
 

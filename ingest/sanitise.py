@@ -13,11 +13,10 @@ from typing import Any
 import orjson
 
 from ingest.errors import RecordRejected
-from lineage.canonical import has_long_number
+from lineage.canonical import has_long_number, is_exact
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 64
-MAX_INTEGER = 2**53
 YEARS = (1900, 2100)
 #: pgstac's API cannot address ids with these: : / ? # [ ] @ ! $ & ' ( ) * + , ; =
 _ID = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._~-]{1,512}")
@@ -155,8 +154,8 @@ def _check_value(value: Any, depth: int) -> None:
         case bool() | None:
             pass
         case int():
-            if abs(value) > MAX_INTEGER:
-                raise RecordRejected("content-invalid", "an integer beyond 2^53")
+            if not is_exact(value):
+                raise RecordRejected("content-invalid", "an integer beyond 2^53 that loses digits as a float")
         case float():
             if not math.isfinite(value):
                 raise RecordRejected("content-invalid", "a number that is not finite")

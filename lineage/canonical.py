@@ -18,6 +18,8 @@ _SORTED = (
     | orjson.OPT_PASSTHROUGH_DATETIME
     | orjson.OPT_PASSTHROUGH_SUBCLASS
 )
+_ALL_EXACT = 2**53 - 1  # the largest that rfc8785 takes as an integer
+_64_BITS = -(2**63), 2**64  # what orjson reads and writes as an integer
 #: All digits alike: then a look for a fixed text shows whether some number can be there, in a twentieth of a regular expression's time.
 _DIGITS = bytes.maketrans(b"123456789", b"0" * 9)
 _LONG, _MAYBE_EXPONENTS = b"0" * 16, (b"0e-0", b"0e+0")
@@ -32,14 +34,36 @@ def canonical(value: Any) -> bytes:
     """Return the RFC 8785 bytes of a JSON value.
 
     Raises:
-        NotCanonical: an integer beyond 2**53, a non-finite number, a lone surrogate, or no JSON at all.
+        NotCanonical: an integer that `is_exact` refuses, a non-finite number, a lone surrogate, or no JSON at all.
     """
     if isinstance(value, dict | list) and (text := _quickly(value)) is not None:
         return text
     try:
-        return rfc8785.dumps(value)
+        return rfc8785.dumps(_with_long_numbers_as_floats(value))
     except (rfc8785.CanonicalizationError, UnicodeEncodeError, RecursionError) as error:
         raise NotCanonical(f"not canonical JSON: {type(error).__name__}") from error
+
+
+def is_exact(number: int) -> bool:
+    """True when RFC 8785, which writes every number as a float, keeps all digits: up to 2**53, and where a whole float came back from JSON
+    as an integer (7.1e16 as 71000000000000000).
+    """
+    if abs(number) <= _ALL_EXACT:
+        return True
+    return _64_BITS[0] <= number < _64_BITS[1] and str(number).encode() == rfc8785.dumps(float(number))
+
+
+def _with_long_numbers_as_floats(value: Any) -> Any:
+    """The value with integers beyond 2**53 as the floats that they are; the others are left for rfc8785 to refuse."""
+    match value:
+        case dict():
+            return {key: _with_long_numbers_as_floats(member) for key, member in value.items()}
+        case list():
+            return [_with_long_numbers_as_floats(member) for member in value]
+        case int() if abs(value) > _ALL_EXACT and is_exact(value):
+            return float(value)
+        case _:
+            return value
 
 
 def _quickly(value: Any) -> bytes | None:

@@ -36,7 +36,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.catalogs import create_router
-from api.guard import check_search, refuse, zoned
+from api.guard import check_search, read_body, refuse, zoned
 from api.problems import Problem, add_handlers, answer
 from api.public_url import Mounted
 from api.settings import ApiSettings
@@ -87,7 +87,7 @@ class Guard:
         if scope["method"] != "POST" or _is_edit(scope):
             return receive
         _check_media_type(request)
-        body = await self._body(request)
+        body = await read_body(request, self._settings.max_body_bytes)
         if scope["path"].rstrip("/").endswith(_WITH_SEARCH_IN_BODY):
             try:
                 document = orjson.loads(body or b"{}")
@@ -103,15 +103,6 @@ class Guard:
         check_search(parameters, self._settings)
         if scope["path"].rstrip("/").endswith("/aggregate"):
             Asked.of(parameters)
-
-    async def _body(self, request: Request) -> bytes:
-        body = bytearray()
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > self._settings.max_body_bytes:
-                limit = self._settings.max_body_bytes
-                raise Problem(413, "BODY_TOO_LARGE", f"a body has at most {limit} bytes", limit=limit)
-        return bytes(body)
 
 
 def _others(request: Request, name: str) -> list[tuple[str, str]]:

@@ -21,7 +21,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from api.access import require_writer
-from api.guard import check_text, refuse
+from api.guard import check_text, read_body, refuse
 from api.problems import Problem
 from api.settings import ApiSettings
 from api.stac.edits import JSON_PATCH, MERGE_PATCH, media_type
@@ -84,20 +84,6 @@ def _check_type(request: Request) -> None:
     if media_type(request) not in ("", *taken):
         headers = {"Accept-Patch" if request.method == "PATCH" else "Accept": ", ".join(taken)}
         raise Problem(415, "UNSUPPORTED_MEDIA_TYPE", f"a body here is {' or '.join(taken)}", headers=headers)
-
-
-async def read_body(request: Request, limit: int) -> bytes:
-    """Read a body.
-
-    Raises:
-        Problem: 413 when it is longer than `limit` bytes.
-    """
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > limit:
-            raise Problem(413, "BODY_TOO_LARGE", f"a body has at most {limit} bytes", limit=limit)
-    return bytes(body)
 
 
 class _BulkExtension(BulkTransactionExtension):

@@ -65,11 +65,11 @@ begin
     end if;
     told := told || coalesce((
         select jsonb_object_agg(name, case
-            when one ? 'values' then one -> 'values'
+            when one ? 'values' then one -> 'values'  -- of properties of one type: some items' texts among numbers sum nothing up
             when one -> 'items' ? 'values' then one -> 'items' -> 'values'
             else jsonb_build_object('minimum', one -> 'minimum', 'maximum', one -> 'maximum') end)
         from jsonb_each(summary -> 'properties') as p (name, one)
-        where one ? 'values' or one -> 'items' ? 'values' or one -> 'types' <@ '["integer", "number"]'
+        where (one ? 'values' or one -> 'items' ? 'values') and jsonb_array_length(one -> 'types') = 1 or one -> 'types' <@ '["integer", "number"]'
     ), '{}');
     content := content || jsonb_build_object('summaries', told);
     if summary ? 'bbox' then

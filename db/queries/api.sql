@@ -164,6 +164,10 @@ select matched, first, last, buckets from federator.aggregate(pgstac.stac_search
 -- How far the primary has written its log. On a server that is promoted or none the same is asked of what it has read.
 select (case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_lsn() end)::text as lsn;
 
+-- name: wal_inserted
+-- How far the primary has made its log, written or not: without synchronous_commit the news of a change is here before the log of it is written.
+select (case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_insert_lsn() end)::text as lsn;
+
 -- name: wal_replayed
 -- How far a replica has read it; a server that replays nothing has everything.
 select coalesce(case when pg_is_in_recovery() then pg_last_wal_replay_lsn() end, 'FFFFFFFF/FFFFFFFF'::pg_lsn)::text as lsn;

@@ -174,7 +174,7 @@ def filter_of(draw: Any) -> dict[str, Any]:
 
 
 @given(st.data())
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_aggregations_are_those_of_the_items_that_the_search_finds(stac: httpx.Client, data: st.DataObject) -> None:
     search, wanted = filter_of(data.draw), wanted_of(data.draw)
     found = aggregated(stac.post("/aggregate", json={**search, **wanted}))
@@ -184,7 +184,7 @@ def test_aggregations_are_those_of_the_items_that_the_search_finds(stac: httpx.C
 
 @pytest.mark.slow
 @given(st.data())
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_and_so_they_are_many_times(stac: httpx.Client, data: st.DataObject) -> None:
     search, wanted = filter_of(data.draw), wanted_of(data.draw)
     found = aggregated(stac.post("/aggregate", json={**search, **wanted}))

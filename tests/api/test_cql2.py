@@ -146,7 +146,7 @@ OPERATORS = st.sampled_from(
 
 
 @given(st.builds(lambda op, args: {"op": op, "args": args}, OPERATORS, st.lists(OPERANDS, max_size=4)))
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @pytest.mark.slow
 def test_nothing_that_is_asked_breaks_it(service: httpx.Client, expression: Any) -> None:
     answer = asked(service, expression)

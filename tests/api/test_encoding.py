@@ -27,8 +27,9 @@ TEXT = b'{"a": "' + b"words " * 2000 + b'"}'
 @pytest.mark.parametrize(
     ("accepted", "coding"),
     [
-        ("gzip", "gzip"), ("gzip, deflate, br", "br"), ("gzip, br, zstd", "zstd"), ("gzip;q=1.0, zstd;q=0.5", "gzip"), ("*", "zstd"),
-        ("*;q=0", None), ("zstd;q=0, *", "br"), ("identity", None), ("identity;q=1, gzip;q=0.5", None), ("gzip;q=0", None), ("", None),
+        ("gzip", "gzip"), ("gzip, deflate, br", "br"), ("gzip, br, zstd", "zstd"), ("gzip;q=1.0, zstd;q=0.5", "gzip"), ("*", None),
+        ("*;q=0", None), ("zstd;q=0, *", None), ("*, br", "br"),
+        ("identity", None), ("identity;q=1, gzip;q=0.5", None), ("gzip;q=0", None), ("", None),
         ("deflate", None), ("GZIP", "gzip"), ("x-gzip", "gzip"), ("gzip;q=nonsense", None), ("gzip;q=2", None),
         ("br ; q=0.8 , gzip", "gzip"),
         ("identity;q=0.5, gzip;q=0.5", "gzip"), (",;,q", None), ("gzip" * 1000, None),

@@ -74,7 +74,7 @@ def replica(postgres: DatabaseSettings, template: str) -> Iterator[tuple[Replica
             yield (
                 made,
                 database.model_copy(
-                    update={"pghost_reader": "127.0.0.1", "pgport_reader": made.port, "reader_max_lag_s": 30.0}
+                    update={"pghost_reader": "127.0.0.1", "pgport_reader": made.port, "reader_max_lag_s": 2.0}
                 ),
             )
         finally:

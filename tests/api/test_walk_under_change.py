@@ -112,7 +112,9 @@ def untouched(database: DatabaseSettings) -> set[tuple[str, str]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("method", "sortby"), [("GET", None), ("POST", [{"field": "datetime", "direction": "asc"}])])
+@pytest.mark.parametrize(
+    ("method", "sortby"), [("POST", None), ("GET", None), ("POST", [{"field": "datetime", "direction": "asc"}])]
+)
 def test_no_item_twice_and_no_untouched_item_missed(
     service: tuple[str, DatabaseSettings], method: str, sortby: Any, tmp_path: Path
 ) -> None:

@@ -12,7 +12,7 @@ from tests.contract.conftest import Served
 
 CALLS = 10_000
 #: Cases for each operation and phase; enough for as many calls over all operations.
-CASES = 100
+CASES = 30
 
 
 @pytest.mark.slow

@@ -9,14 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from psycopg.types.json import Jsonb
 
 from db.pools import Connection, Pool
 from ingest.collection_files import collections, ensure_collections
 from ingest.errors import SourceInvalid
-from ingest.operator_files import adopt_files, build_indexes, merge_patch, read_files
+from ingest.operator_files import adopt_files, build_indexes, read_files
 from ingest.store import lock_items, write_items
 from tests.api.corpus import L1C, L2A, odd_item
 
@@ -202,30 +200,3 @@ def test_a_patch_of_nothing_is_refused(tmp_path: Path) -> None:
     (tmp_path / "broken.json").write_text("{", encoding="utf-8")
     with pytest.raises(SourceInvalid, match=r"broken\.json"):
         read_files(tmp_path)
-
-
-JSONS = st.recursive(
-    st.one_of(st.none(), st.integers(0, 3), st.sampled_from(["a", "b"])),
-    lambda inner: st.one_of(
-        st.lists(inner, max_size=2), st.dictionaries(st.sampled_from(["a", "b", "c"]), inner, max_size=3)
-    ),
-    max_leaves=8,
-)
-
-
-@given(JSONS, JSONS)
-def test_merge_patches_are_idempotent(target: Any, patch: Any) -> None:
-    once = merge_patch(target, patch)
-    assert merge_patch(once, patch) == once
-
-
-def test_merge_patches_are_those_of_the_standard() -> None:
-    """RFC 7396, appendix A."""
-    for target, patch, expected in (
-        ({"a": "b"}, {"a": "c"}, {"a": "c"}), ({"a": "b"}, {"b": "c"}, {"a": "b", "b": "c"}), ({"a": "b"}, {"a": None}, {}),
-        ({"a": "b", "b": "c"}, {"a": None}, {"b": "c"}), ({"a": ["b"]}, {"a": "c"}, {"a": "c"}), ({"a": "c"}, {"a": ["b"]}, {"a": ["b"]}),
-        ({"a": {"b": "c"}}, {"a": {"b": "d", "c": None}}, {"a": {"b": "d"}}), ({"a": [{"b": "c"}]}, {"a": [1]}, {"a": [1]}),
-        (["a", "b"], ["c", "d"], ["c", "d"]), ({"a": "b"}, ["c"], ["c"]), ({"e": None}, {"a": 1}, {"e": None, "a": 1}),
-        ([1, 2], {"a": "b", "c": None}, {"a": "b"}), ({}, {"a": {"bb": {"ccc": None}}}, {"a": {"bb": {}}}),
-    ):  # fmt: skip
-        assert merge_patch(target, patch) == expected

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.errors import RecordRejected
-from ingest.sanitise import check_item, parse_time, time_text
+from ingest.sanitise import check_item, item_text, parse_time, time_text
+from lineage.canonical import canonical
 
 GOOD: dict[str, Any] = {"id": "a", "properties": {"datetime": "2026-01-01T00:00:00Z"}, "assets": {}, "links": []}
 
@@ -56,11 +59,24 @@ def test_end_before_start() -> None:
 @pytest.mark.parametrize(
     ("value", "code"),
     [("a\0b", "content-invalid"), ("\ud800", "content-invalid"), (float("nan"), "content-invalid"), (float("inf"), "content-invalid"),
-     (2**60, "content-invalid"), (nested(70), "too-deep"), ("x" * 1_100_000, "too-large"), (object(), "content-invalid")],
-    ids=["NUL", "half a character", "NaN", "infinity", "huge integer", "depth", "size", "no JSON"],
+     (2**60, "content-invalid"), (-(2**53) - 1, "content-invalid"), (-(10**19), "content-invalid"),
+     (nested(70), "too-deep"), ("x" * 1_100_000, "too-large"), (object(), "content-invalid")],
+    ids=["NUL", "half a character", "NaN", "infinity", "huge integer", "negative one", "beyond 64 bits", "depth", "size", "no JSON"],
 )  # fmt: skip
 def test_contents(value: Any, code: str) -> None:
     assert code_of({**GOOD, "extra": value}) == code
+
+
+@pytest.mark.parametrize("value", [-3.4028234663852886e38, 2.0**53, 1.5e15, 1e300, 2.0**64, "1e+16"])
+def test_numbers_that_come_back_as_they_went_are_stored(value: Any) -> None:
+    check_item({**GOOD, "extra": value})
+
+
+@given(st.integers(-(2**66), 2**66).map(float))
+def test_a_whole_float_comes_back_from_the_database_as_a_number_that_is_the_same(value: float) -> None:
+    went = item_text({**GOOD, "extra": value})
+    came = orjson.loads(f"{Decimal(orjson.dumps(value).decode()):f}")  # as PostgreSQL writes a number of its jsonb
+    assert canonical(orjson.loads(went)) == canonical(orjson.loads(item_text({**GOOD, "extra": came})))
 
 
 def test_bad_names_of_members() -> None:

@@ -192,6 +192,16 @@ async def test_a_private_item_that_is_written_anew_tells_nothing_and_makes_nothi
     assert row is not None and row["rebuilt_at"] is not None  # noqa: PT018
 
 
+async def test_a_property_of_texts_and_numbers_is_not_summed_up_in_the_collection(filled: Pool) -> None:
+    await write(filled, item(0, platform="a", mixed="3.14"), item(1, platform="b", mixed=3.14))
+    async with filled.connection() as conn:
+        asked = "select federator.described('{}', summary) as shown from federator.collection_summary where collection_id = $1"
+        row = await (await conn.execute(asked, (L2A,))).fetchone()
+    assert row is not None
+    assert row["shown"]["summaries"]["platform"] == ["a", "b"]
+    assert "mixed" not in row["shown"]["summaries"]
+
+
 async def test_nothing_is_told_of_what_was_there_before_until_it_was_read(filled: Pool) -> None:
     items = [item(number, platform=f"platform-{number}") for number in range(4)]
     await write(filled, *items[:3])

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lineage import multihash, verify
-from lineage.canonical import NotCanonical, canonical, item_sha256
+from lineage.canonical import NotCanonical, canonical, is_exact, item_sha256
 from lineage.ids import uuid7
 from lineage.note import checkpoint_text, sign_note
 from lineage.sequencer import key_id
@@ -43,7 +43,9 @@ def test_links_do_not_change_an_items_hash() -> None:
 
 
 NUMBERS = (
-    st.integers(-(2**54), 2**54) | st.floats(allow_nan=False, allow_infinity=False) | st.integers(-50, 50).map(float)
+    st.integers(1 - 2**53, 2**53 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.integers(-50, 50).map(float)
 )
 TEXTS = st.text(max_size=5) | st.sampled_from(
     [":1234567890123456", "1.0,", "a1e-7,", '"', "\\", "null", "-0.0", "\U0001f600", "\uffff", "9" * 40]
@@ -63,6 +65,19 @@ def test_the_quick_way_writes_what_the_library_writes(value: object) -> None:
             canonical(value)
     else:
         assert canonical(value) == expected
+
+
+@given(
+    st.integers(-(2**66), 2**66)
+    | st.integers(-(2**54), 2**54)
+    | st.integers(-(2**62), 2**62).map(float).map(rfc8785.dumps).map(int)
+)
+def test_an_integer_keeps_its_digits_or_is_refused(value: int) -> None:
+    if is_exact(value):
+        assert canonical({"a": [value]}) == b'{"a":[%d]}' % value
+    else:
+        with pytest.raises(NotCanonical):
+            canonical({"a": [value]})
 
 
 @given(st.sampled_from(sorted(multihash.CODES)), st.binary(min_size=32, max_size=32))
