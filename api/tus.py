@@ -17,7 +17,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from api import tus_headers as tus
-from api.access import owner_of
+from api.access import require
 from api.parts import parts_of
 from api.problems import Problem, answer
 from api.upload_forms import make_upload, own_upload
@@ -109,7 +109,7 @@ async def offers(request: Request) -> Response:
 async def create(request: Request) -> Response:
     """Make an upload by tus; a body of up to 1 MiB may come with it."""
     parts, headers = parts_of(request), request.headers
-    owner = owner_of(request)
+    owner = require(request, "upload").name
     tus.check_version(headers)
     length = tus.upload_length(headers)
     text = headers.get("upload-metadata", "")

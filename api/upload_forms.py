@@ -8,7 +8,7 @@ from uuid import UUID
 import orjson
 from starlette.requests import Request
 
-from api.access import owner_of, owns
+from api.access import owns, require
 from api.parts import Parts, parts_of
 from api.problems import Problem
 from ingest.uploads import parts as store_parts
@@ -34,15 +34,15 @@ async def own_upload(request: Request, upload_id: str) -> Upload:
     """The caller's upload; another's does not exist.
 
     Raises:
-        Problem: 401 and 403 of `owner_of`, 404.
+        Problem: 401 and 403 of `require`, 404.
         UploadUnknown
     """
-    parts, identity = parts_of(request), None
-    owner_of(request)  # before the id: who may not ask learns nothing of it
+    parts = parts_of(request)
+    caller = require(request, "upload")  # before the id: who may not ask learns nothing of it
     identity = parse_id(upload_id)
     async with parts.pool.connection() as conn:
         upload = await service.get(conn, identity)
-    if not owns(request, upload.owner):
+    if not owns(caller, upload.owner):
         raise service.UploadUnknown(upload_id)
     return upload
 

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 
 from api import tus, tus_headers
-from api.access import owner_of
+from api.access import require
 from api.parts import parts_of
 from api.problems import Problem
 from api.upload_forms import make_upload, own_upload, parse_id, read_form
@@ -70,7 +70,7 @@ async def create(request: Request) -> Response:
     if tus_headers.is_tus(request.headers):
         return await tus.create(request)
     parts = parts_of(request)
-    owner = owner_of(request)
+    owner = require(request, "upload").name
     form = await read_form(request, parts.settings.max_body_bytes)
     upload = await make_upload(parts, owner, form)
     headers = {"Location": f"{parts.root}/uploads/{upload.id}"}

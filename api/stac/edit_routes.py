@@ -20,7 +20,7 @@ from stac_fastapi.types.config import ApiSettings as StacSettings
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from api.access import require_writer
+from api.access import require
 from api.guard import check_text, read_body, refuse
 from api.problems import Problem
 from api.settings import ApiSettings
@@ -44,6 +44,12 @@ class _Given:
         return self.arguments
 
 
+def scope_of(method: str, path: str) -> str:
+    """What a caller of a route of the transaction extensions must be allowed to do."""
+    verb = {"POST": "create", "DELETE": "delete"}.get(method, "update")
+    return f"stac:{'item' if path.endswith(('/items', '/bulk_items', '{item_id}')) else 'collection'}:{verb}"
+
+
 class EditRoute(APIRoute):
     """A route that writes."""
 
@@ -52,7 +58,7 @@ class EditRoute(APIRoute):
 
         async def handle(request: Request) -> Response:
             settings: ApiSettings = request.app.state.parts.settings
-            require_writer(request, settings)
+            require(request, scope_of(request.method, self.path))
             for value in request.path_params.values():
                 check_text(value, "path")
             document = await self._document(request, settings)

@@ -12,7 +12,7 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.access import principals_of, require_writer
+from api.access import caller_of
 from api.federation import BACKENDS, Federation, federation_of, named
 from api.parts import Parts
 from api.settings import ApiSettings
@@ -50,13 +50,11 @@ class Edit:
 
     @classmethod
     def of(cls, request: Request) -> Edit:
-        """The edit that a request asks for.
-
-        Raises:
-            Problem: 401, 403: nobody who may write.
-        """
+        """The edit that a request asks for; its route has asked who sends it."""
         parts: Parts = request.app.state.parts
-        author = Author(f"user:{require_writer(request, parts.settings)}", principals_of(request))
+        caller = caller_of(request)
+        assert caller is not None
+        author = Author(f"user:{caller.name}", caller.principals)
         return cls(request, parts, author, root_of(request))
 
     @classmethod
