@@ -59,7 +59,7 @@ def s3_server(folder: Path) -> Iterator[Bucket]:
     names = [f"-{part}.port{kind}" for kind in (".grpc", "") for part in parts]
     command = [
         str(_program()), "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3", f"-dir={folder / 'data'}",
-        f"-s3.config={folder / 's3.json'}", "-volume.max=20", "-master.volumeSizeLimitMB=100", "-s3.port.iceberg=0",
+        f"-s3.config={folder / 's3.json'}", "-volume.max=20", "-master.volumeSizeLimitMB=100", "-s3.port.iceberg=0", "-s3.port.lance=0",
         *(f"{name}={port}" for name, port in zip(names, ports, strict=True)),
     ]  # fmt: skip
     with (folder / "log").open("wb") as log:
