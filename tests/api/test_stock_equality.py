@@ -195,3 +195,12 @@ def test_pages_together_are_the_whole_search_and_back_again(pair: Pair, data: st
     assert [key(one) for page in pages for one in page] == [key(one) for one in whole["features"]], body
     back, _ = pair.walk(small, "prev", last)
     assert [key(one) for page in reversed(back) for one in page] == [key(one) for one in whole["features"]], body
+
+
+@pytest.mark.parametrize("direction", ["asc", "desc"])
+def test_a_walk_along_time_and_what_some_items_lack_meets_no_item_twice(pair: Pair, direction: str) -> None:
+    sort = [{"field": name, "direction": direction} for name in ("datetime", "properties.eo:cloud_cover")]
+    whole, _ = pair.search({"limit": 500, "sortby": sort})
+    pages, _ = pair.walk({"limit": 33, "sortby": sort})
+    names = [(one["collection"], one["id"]) for page in pages for one in page]
+    assert names == [(one["collection"], one["id"]) for one in whole["features"]]
