@@ -3,7 +3,7 @@ PYTHON := .venv/bin/python
 SHELL := /bin/bash
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down test test-contract lint bench
+.PHONY: help setup demo up down test test-full test-contract lint bench
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -29,8 +29,11 @@ lint: setup ## ruff, mypy --strict, import layers
 test: setup lint ## lint, then all tests (real PostgreSQL, loopback only)
 	$(PYTHON) -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
+test-full: setup lint ## all tests at the size that the documentation names (about twice as long)
+	FEDERATOR_TEST_FULL=1 $(PYTHON) -m pytest -n 4 --dist loadfile --no-loadscope-reorder
+
 test-contract: setup ## judges from outside: stac-api-validator, schemathesis, schemas, clients (a part of `make test`)
-	$(PYTHON) -m pytest -n 2 --dist loadfile tests/contract
+	FEDERATOR_TEST_FULL=1 $(PYTHON) -m pytest -n 2 --dist loadfile tests/contract
 
 bench: setup ## measure against the peers in the same run (figures: benchmarks/RESULTS.md)
 	$(PYTHON) -m benchmarks

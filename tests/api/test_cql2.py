@@ -22,6 +22,7 @@ from tests.api.cql2_items import EXPRESSIONS, NUMBER, REFUSED, cql2_items
 from tests.api.cql2_oracle import evaluate
 from tests.api.server import listening, running
 from tests.conftest import cloned
+from tests.size import sized
 
 
 async def fill(database: DatabaseSettings) -> None:
@@ -103,7 +104,7 @@ TREES = st.recursive(
 
 
 @given(TREES)
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=sized(60, 150), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @pytest.mark.slow
 def test_expressions_together_find_what_the_standard_says(service: httpx.Client, expression: Any) -> None:
     assert found(asked(service, expression)) == expected(expression)
@@ -146,7 +147,7 @@ OPERATORS = st.sampled_from(
 
 
 @given(st.builds(lambda op, args: {"op": op, "args": args}, OPERATORS, st.lists(OPERANDS, max_size=4)))
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=sized(150, 400), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @pytest.mark.slow
 def test_nothing_that_is_asked_breaks_it(service: httpx.Client, expression: Any) -> None:
     answer = asked(service, expression)

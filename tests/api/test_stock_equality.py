@@ -19,6 +19,7 @@ from api.settings import ApiSettings
 from db.settings import DatabaseSettings
 from tests.api.corpus import COLLECTIONS, START, fill, text
 from tests.conftest import cloned
+from tests.size import sized
 
 NUMBER = 400
 IDS = st.lists(st.integers(0, NUMBER // 2 + 3).map(lambda n: f"item-{n:04}"), min_size=1, max_size=30)
@@ -173,7 +174,7 @@ def bare(feature: dict[str, Any]) -> dict[str, Any]:
 
 
 @given(st.data())
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=sized(60, 150), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_the_same_features_in_the_same_order_key_for_key(pair: Pair, data: st.DataObject) -> None:
     ours, stock = pair.search(body := search_of(data.draw))
     assert [bare(one) for one in ours["features"]] == [bare(one) for one in stock["features"]], body
@@ -183,7 +184,7 @@ def test_the_same_features_in_the_same_order_key_for_key(pair: Pair, data: st.Da
 
 
 @given(st.data())
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=sized(20, 40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_pages_together_are_the_whole_search_and_back_again(pair: Pair, data: st.DataObject) -> None:
     body = search_of(data.draw) | {"limit": 500}
     body.pop("fields", None)

@@ -25,8 +25,9 @@ from db.settings import DatabaseSettings
 from tests.api.corpus import COLLECTIONS, START, fill, odd_item, store, text
 from tests.api.server import running
 from tests.conftest import cloned
+from tests.size import sized
 
-NUMBER = 20_000
+NUMBER = sized(6_000, 20_000)
 #: Items with these last digits are never touched.
 UNTOUCHED = frozenset("02468")
 

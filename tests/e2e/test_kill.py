@@ -1,4 +1,4 @@
-"""kill -9 of worker, API and PostgreSQL in the middle of a harvest of 5,000 products: nothing lost, nothing doubled."""
+"""kill -9 of worker, API and PostgreSQL in the middle of a harvest (of 5,000 products at full size): nothing lost, nothing doubled."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ import pytest
 from db import resolve
 from db.settings import DatabaseSettings
 from tests.e2e.system import System
+from tests.size import sized
 from tests.upstreams import serve
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(600)]
 
-PRODUCTS = 5_000
+PRODUCTS = sized(2_000, 5_000)
 SOURCE = """
 id = "many"
 title = "Demonstration upstream"

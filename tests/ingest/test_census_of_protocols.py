@@ -14,6 +14,7 @@ from ingest.harvest import Order, Tools, harvest
 from ingest.http import Patience
 from ingest.model import Query
 from ingest.source_files import read_source
+from tests.size import sized
 from tests.upstreams import serve, source_files
 
 PERIOD = Query(datetime(2024, 1, 1, tzinfo=UTC), datetime(2026, 6, 1, tzinfo=UTC))
@@ -29,7 +30,7 @@ PERIOD = Query(datetime(2024, 1, 1, tzinfo=UTC), datetime(2026, 6, 1, tzinfo=UTC
 )  # fmt: skip
 async def test_one_percent_deleted_behind_our_back(pool: Pool, tmp_path: Path, source_id: str) -> None:
     await ensure_collections(pool)
-    with serve(products=400) as upstreams:
+    with serve(products=sized(150, 400)) as upstreams:
         path = tmp_path / f"{source_id}.toml"
         path.write_text(source_files(upstreams.url)[path.name], encoding="utf-8")
         source = read_source(path)

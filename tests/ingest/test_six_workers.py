@@ -19,6 +19,7 @@ from ingest.model import Page
 from ingest.page import Counts, Harvested
 from tests.ingest.providers import PROVIDERS, record_of
 from tests.ingest.test_interleaving import Offer, in_pages, offers
+from tests.size import sized
 from tests.upstreams.products import FEDERATED, catalogue
 
 WORKERS = 6
@@ -62,7 +63,7 @@ async def read(pool: Pool, stop: asyncio.Event) -> Counter[str]:
 
 @pytest.mark.slow
 async def test_six_workers_and_two_readers(database: DatabaseSettings) -> None:
-    products = [one for one in catalogue(320, seed=9) if one.geometry()]
+    products = [one for one in catalogue(sized(120, 320), seed=9) if one.geometry()]
     everything = in_pages(offers(products), random.Random(4), 40)
     async with open_pool(database, min_size=2, max_size=WORKERS + 4) as pool:
         await ensure_collections(pool)

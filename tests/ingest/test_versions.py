@@ -17,6 +17,7 @@ from ingest.model import Contribution, Source
 from ingest.normalise.fields import assemble
 from ingest.versions import Held, Version, resolve
 from tests.ingest.providers import PROVIDERS, held_by
+from tests.size import sized
 from tests.stac_schemas import faults
 from tests.upstreams.products import Product, catalogue, product
 
@@ -62,7 +63,7 @@ PRODUCTS = [product(number, seed=11) for number in range(40)]
 
 
 @given(st.integers(0, 9), st.data())
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=sized(15, 40), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_the_holdings_of_a_scene_give_the_same_items_in_any_order(scene: int, data: st.DataObject) -> None:
     members = [one for one in PRODUCTS if one.scene == PRODUCTS[scene * 4].scene]
     by_acquisition: dict[str, list[Held]] = {}
