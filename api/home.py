@@ -17,7 +17,7 @@ from db.queries import sql
 
 router = APIRouter(tags=["start"])
 
-_templates = jinja2.Environment(
+templates = jinja2.Environment(
     loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
     autoescape=True,
     undefined=jinja2.StrictUndefined,
@@ -34,6 +34,7 @@ def links(root: str) -> list[dict[str, str]]:
         {"rel": "service-desc", "href": f"{root}/stac/api", "title": "STAC API: OpenAPI"},
         {"rel": "service-doc", "href": f"{root}/raster/api.html", "title": "Tiles: documentation"},
         {"rel": "service-doc", "href": f"{root}/api.html", "title": "Uploads, lineage, management: documentation"},
+        {"rel": "upload", "href": f"{root}/upload", "title": "Upload a raster"},
         {"rel": "sources", "href": f"{root}/sources", "title": "Sources"},
         {"rel": "log", "href": f"{root}/lineage/v1/events", "title": "Log: events"},
         {"rel": "health", "href": f"{root}/_mgmt/health", "title": "Health"},
@@ -65,7 +66,7 @@ async def home(request: Request) -> Response:
     parts = parts_of(request)
     if "text/html" not in request.headers.get("accept", ""):
         return JSONResponse({"title": parts.settings.title, "links": links(parts.root)})
-    page = _templates.get_template("home.html").render(
+    page = templates.get_template("home.html").render(
         title=parts.settings.title, root=parts.root, links=links(parts.root), **await _catalogue(request)
     )
     return HTMLResponse(page, headers={"Content-Security-Policy": POLICY, "Cache-Control": "no-store"})

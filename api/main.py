@@ -11,7 +11,7 @@ from psycopg_pool import ConnectionPool
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api import home, lineage, management, sources, tus, tus_headers, upload_parts, uploads
+from api import home, lineage, management, sources, static_files, tus, tus_headers, upload_page, upload_parts, uploads
 from api.changes import Changes
 from api.encoding import Encoded
 from api.metrics import Measured, Metrics, Routed
@@ -90,6 +90,8 @@ def create_app(settings: ApiSettings, database: DatabaseSettings | None = None) 
     app.mount("/raster", raster)
     for router in (
         home.router,
+        static_files.router,
+        upload_page.router,
         uploads.router,
         uploads.files,
         tus.router,

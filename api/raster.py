@@ -22,6 +22,7 @@ from titiler.extensions.wmts import wmtsExtension
 from titiler.pgstac.reader import PgSTACReader
 
 from api.access import principals_of
+from api.map_page import map_router, map_templates
 from api.problems import Problem, add_handlers, answer
 from api.public_url import Mounted
 from api.settings import ApiSettings
@@ -99,6 +100,7 @@ def create_raster_app(settings: ApiSettings) -> FastAPI:
     """Return the application that is mounted at `/raster`; the caller sets `state.dbpool`."""
     app = FastAPI(title=f"{settings.title}: tiles", openapi_url="/api", docs_url="/api.html", redoc_url=None)
     path_dependency: Callable[..., Any] = item_of
+    root = settings.public_url.rstrip("/")
     items = MultiBaseTilerFactory(
         reader=reader_of(settings),
         path_dependency=path_dependency,
@@ -106,9 +108,11 @@ def create_raster_app(settings: ApiSettings) -> FastAPI:
         process_dependency=no_algorithm,
         router_prefix="/collections/{collection_id}/items/{item_id}",
         add_viewer=True,
+        templates=map_templates(root),
         get_renders=renders_of,
         extensions=[wmtsExtension()],
     )
+    app.include_router(map_router(root, path_dependency))
     app.include_router(items.router, prefix="/collections/{collection_id}/items/{item_id}", tags=["items"])
     app.include_router(TMSFactory().router, tags=["tile matrix sets"])
     app.include_router(ColorMapFactory().router, tags=["colour maps"])

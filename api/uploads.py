@@ -10,6 +10,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 
 from api import tus, tus_headers
 from api.access import require
+from api.map_page import map_path
 from api.parts import parts_of
 from api.problems import Problem
 from api.upload_forms import make_upload, own_upload, parse_id, read_form
@@ -20,6 +21,8 @@ from ingest.uploads.model import State, Upload
 
 router = APIRouter(prefix="/uploads", tags=["uploads"], route_class=tus.TusRoute)
 files = APIRouter(prefix="/uploads", tags=["uploads"])
+#: Large files are there before they are ready, by a preview.
+_ON_THE_MAP = (State.CONVERTING, State.REGISTERING, State.READY)
 
 
 def shown(upload: Upload, root: str) -> dict[str, Any]:
@@ -55,6 +58,10 @@ def shown(upload: Upload, root: str) -> dict[str, Any]:
         ]
     if upload.error_code:
         found["error"] = {"code": upload.error_code, "detail": upload.error_detail, **upload.error_facts}
+    if upload.item_id and upload.state in _ON_THE_MAP:
+        found["links"].append(
+            {"rel": "map", "href": f"{root}/{map_path(upload.collection_id, upload.item_id)}", "type": "text/html"}
+        )
     if upload.state is State.READY:
         found["links"].append(
             {"rel": "item", "href": f"{root}/stac/collections/{upload.collection_id}/items/{upload.item_id}"}

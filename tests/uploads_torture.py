@@ -1,6 +1,6 @@
 """`python -m tests.uploads_torture`: a large file sent by an unmodified client while connections are cut and the server is killed.
 
-At the end length and SHA-256 must be those of the file. Clients: tuspy, and tus-js-client where node is there.
+At the end length and SHA-256 must be those of the file. Clients: tuspy, and tus-js-client and Uppy where node is there.
 """
 
 from __future__ import annotations
@@ -40,10 +40,13 @@ class Server:
     public_url: str
     port: int = field(default_factory=lambda: free_port(0))
     process: subprocess.Popen[bytes] | None = None
+    settings: dict[str, str] = field(default_factory=dict)
 
-    def start(self) -> None:
-        """Start and wait until it answers."""
-        own = {
+    @property
+    def env(self) -> dict[str, str]:
+        """The environment of the server, and of a worker beside it."""
+        return {
+            **os.environ,
             "FEDERATOR_PORT": str(self.port),
             "FEDERATOR_PUBLIC_URL": self.public_url,
             "FEDERATOR_DATA_DIR": str(self.data_dir),
@@ -52,11 +55,15 @@ class Server:
             "PGUSER": self.database.pguser,
             "PGPASSWORD": self.database.pgpassword.get_secret_value(),
             "PGDATABASE": self.database.pgdatabase,
+            **self.settings,
         }
+
+    def start(self) -> None:
+        """Start and wait until it answers."""
         self.data_dir.mkdir(parents=True, exist_ok=True)
         with (self.data_dir / "api.log").open("ab") as log:
             command = [sys.executable, "-m", "api", "serve"]
-            self.process = subprocess.Popen(command, env={**os.environ, **own}, stdout=log, stderr=log)
+            self.process = subprocess.Popen(command, env=self.env, stdout=log, stderr=log)
         until = time.monotonic() + 60
         while time.monotonic() < until and self.process.poll() is None:
             with contextlib.suppress(httpx.HTTPError):
@@ -84,8 +91,10 @@ class Wire:
     def __init__(self, bytes_per_s: float) -> None:
         self.target = 0
         self.sent = 0
+        self.is_down = False
         self._pause = 65536 / bytes_per_s
         self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)  # a sender soon notices how slow it is
         self.port = self._listener.getsockname()[1]
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
@@ -99,6 +108,8 @@ class Wire:
 
     def _serve(self, client: socket.socket) -> None:
         try:
+            if self.is_down:
+                raise ConnectionRefusedError
             server = socket.create_connection(("127.0.0.1", self.target), timeout=5)
         except OSError:
             client.close()
@@ -134,6 +145,15 @@ class Wire:
                     end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
                     end.shutdown(socket.SHUT_RDWR)
 
+    def down(self) -> None:
+        """Reset every connection, and every new one, until `up`."""
+        self.is_down = True
+        self.cut()
+
+    def up(self) -> None:
+        """Let connections through again."""
+        self.is_down = False
+
     def close(self) -> None:
         """Stop listening."""
         self._listener.close()
@@ -150,6 +170,11 @@ def by_tus_js(path: Path, endpoint: str, chunk_bytes: int) -> str:
     return _run(["node", "upload.mjs", str(path), endpoint, str(chunk_bytes)], environment.folder())
 
 
+def by_uppy(path: Path, endpoint: str, chunk_bytes: int) -> str:
+    """Send with Uppy and its plugin @uppy/tus; return the upload's URL."""
+    return _run(["node", "uppy.mjs", str(path), endpoint, str(chunk_bytes)], environment.folder())
+
+
 def _run(command: list[str], folder: Path) -> str:
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=1800)
     if done.returncode:
@@ -157,7 +182,7 @@ def _run(command: list[str], folder: Path) -> str:
     return done.stdout.strip()
 
 
-CLIENTS: dict[str, Callable[[Path, str, int], str]] = {"tuspy": by_tuspy, "tus-js-client": by_tus_js}
+CLIENTS: dict[str, Callable[[Path, str, int], str]] = {"tuspy": by_tuspy, "tus-js-client": by_tus_js, "uppy": by_uppy}
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +202,7 @@ def torture(server: Server, wire: Wire, client: str, path: Path, plan: Plan) -> 
     rng, done = random.Random(plan.seed), threading.Event()
     kinds = ["cut"] * plan.cuts + ["kill"] * plan.kills
     rng.shuffle(kinds)
-    at = sorted(rng.uniform(0.02, 0.97) * plan.size for _ in kinds)
+    at = sorted(rng.uniform(0.02, 0.9) * plan.size for _ in kinds)
     disturbed: list[str] = []
 
     def disturb() -> None:
@@ -229,10 +254,12 @@ def make_file(path: Path, size: int, seed: int) -> None:
 
 
 @contextlib.contextmanager
-def under(database: DatabaseSettings, folder: Path, bytes_per_s: float) -> Iterator[tuple[Server, Wire]]:
-    """A server behind a wire."""
+def under(
+    database: DatabaseSettings, folder: Path, bytes_per_s: float, **settings: str
+) -> Iterator[tuple[Server, Wire]]:
+    """A server with settings of the environment behind a wire."""
     wire = Wire(bytes_per_s)
-    server = Server(database, folder / "data", f"http://127.0.0.1:{wire.port}")
+    server = Server(database, folder / "data", f"http://127.0.0.1:{wire.port}", settings=settings)
     wire.target = server.port
     try:
         server.start()

@@ -77,6 +77,12 @@ select
     state in ('converting', 'registering', 'ready') as cog
 from federator.upload where id = any($1::uuid[]);
 
+-- name: writable_collections
+-- For the upload page: those that take uploads and that the caller may see.
+select id from pgstac.collections
+where content -> 'federator:writable' = 'true'::jsonb and id <> all (federator.hidden_collections($1::text[]))
+order by id limit 1000;
+
 -- name: get
 -- State as it is.
 select * from federator.upload where id = $1;

@@ -28,7 +28,7 @@ def folder() -> Path:
     wanted, stamp = (HERE / "package.json").read_text(), home / "package.stamp"
     with (home / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        for name in ("package.json", "upload.mjs", "oracle.mjs"):
+        for name in ("package.json", "upload.mjs", "uppy.mjs", "oracle.mjs"):
             shutil.copyfile(HERE / name, home / name)
         if not stamp.exists() or stamp.read_text() != wanted:
             command = ["npm", "install", "--no-package-lock", "--no-audit", "--no-fund", "--ignore-scripts"]
