@@ -21,6 +21,7 @@ from ingest.uploads import originals, parts, processing, removal
 from ingest.uploads.sigv4 import Account, presign
 from tests.api.test_stac import assert_problem
 from tests.api.tus_site import VERSION, TusSite, serving
+from tests.doc_examples import examples, run_python
 from tests.ingest.uploads.rasters import write
 from tests.ingest.uploads.s3_server import Bucket, s3_server
 
@@ -183,3 +184,12 @@ def test_without_a_bucket_there_are_no_parts(
         assert (answer.status_code, answer.json()["code"]) == (400, "PARTS_UNAVAILABLE")
         without_length = plain.http.post("/uploads", json={**form, "length": None})
         assert without_length.status_code == 422
+
+
+def test_the_documentations_example(site: TusSite, tmp_path: Path) -> None:
+    content = random.Random(8).randbytes(100_000)
+    (tmp_path / "field.tif").write_bytes(content)
+    (code,) = examples("uploads.md", "Parts to the object store", "python", str(site.http.base_url).rstrip("/"))
+    run_python(code, tmp_path)
+    (row,) = site.rows("select state, length from federator.upload order by id desc limit 1")
+    assert row == {"state": "received", "length": len(content)}

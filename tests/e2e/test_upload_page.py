@@ -19,6 +19,7 @@ from rasterio.transform import from_origin
 
 from db.settings import DatabaseSettings
 from tests.conftest import cloned
+from tests.doc_examples import examples
 from tests.e2e.browser import Browser, NotHere, browsing
 from tests.uploads_torture import Server, Wire, sha256_of, under
 
@@ -218,3 +219,17 @@ def test_another_address_of_the_service_says_where_uploads_work(opened: Browser,
     opened.until("return !document.getElementById('elsewhere').hidden")
     assert opened.run("return document.querySelector('#elsewhere a').href") == site.page
     assert opened.run("return [...document.getElementById('details').elements].every(field => field.disabled)")
+
+
+def test_the_documentations_example_for_pages(browser: Browser, site: Site) -> None:
+    code = examples("uploads.md", "tus-js-client", "js", site.server.public_url)[0]
+    module, _, program = code.partition("\n")
+    assert module == "import { Upload } from 'tus-js-client'"  # the page has it
+    program = program.replace("headers: {},", f"headers: {{ Authorization: 'Bearer {TOKEN}' }},")
+    browser.run(
+        "const { Upload } = window.tus, file = new File(['some bytes'], 'field.tif', {type: 'image/tiff'});"
+        f"const console = {{...window.console, log: (...said) => {{ window.said = said }}}}; (async () => {{ {program} }})()"
+    )
+    url = browser.until("return window.said?.length === 1 && window.said[0]")
+    state = httpx.get(url, headers={"Authorization": f"Bearer {TOKEN}"}).raise_for_status().json()
+    assert (state["file_name"], state["length"]) == ("field.tif", len("some bytes"))
