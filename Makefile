@@ -3,13 +3,16 @@ PYTHON := .venv/bin/python
 SHELL := /bin/bash
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down test test-full test-contract lint bench
+.PHONY: help setup setup-tests demo up down test test-full test-contract lint bench
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 setup: ## interpreter, locked packages, PostGIS: installs what is missing
 	@.ci/setup
+
+setup-tests: setup ## the same, and a browser for the tests of the upload page
+	@.ci/setup tests
 
 demo: setup ## the whole system with demonstration upstreams and data; Ctrl-C ends it
 	@exec $(PYTHON) -m tests.demo
@@ -26,10 +29,10 @@ lint: setup ## ruff, mypy --strict, import layers
 	$(PYTHON) -m mypy
 	.venv/bin/lint-imports
 
-test: setup lint ## lint, then all tests (real PostgreSQL, loopback only)
+test: setup-tests lint ## lint, then all tests (real PostgreSQL, loopback only)
 	$(PYTHON) -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
-test-full: setup lint ## all tests at the size that the documentation names (about twice as long)
+test-full: setup-tests lint ## all tests at the size that the documentation names (about twice as long)
 	FEDERATOR_TEST_FULL=1 $(PYTHON) -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 test-contract: setup ## judges from outside: stac-api-validator, schemathesis, schemas, clients (a part of `make test`)

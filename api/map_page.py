@@ -8,6 +8,7 @@ from urllib.parse import quote, urlencode
 import jinja2
 import pystac
 from fastapi import APIRouter, Depends
+from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.templating import Jinja2Templates
 
@@ -40,12 +41,22 @@ def map_templates(root: str) -> Jinja2Templates:
     )
 
 
-def query_of(render: dict[str, Any]) -> str:
-    """The tile server's parameters of a render hint (render extension 2.0); of any hint that names bands of one asset."""
-    assets = render.get("assets") or ["data"]
-    bands = ",".join(str(number) for number in render.get("bidx", []))
+def query_of(properties: dict[str, Any]) -> str:
+    """The tile server's parameters by the first render hint of an item's properties (render extension 2.0).
+
+    Items may be written by anybody with the right to: hints of other shapes count as none.
+    """
+    try:
+        return _query(next(iter(properties["renders"].values())))
+    except (AttributeError, KeyError, StopIteration, TypeError, ValueError):
+        return _query({})
+
+
+def _query(render: dict[str, Any]) -> str:
+    bands = ",".join(str(int(number)) for number in render.get("bidx", []))
+    assets = [str(asset) for asset in render.get("assets") or ["data"]]
     parts = [("assets", f"{asset}|bidx={bands}" if bands else asset) for asset in assets]
-    parts += [("rescale", f"{low},{high}") for low, high in render.get("rescale", [])]
+    parts += [("rescale", f"{float(low)},{float(high)}") for low, high in render.get("rescale", [])]
     parts += [(name, str(render[name])) for name in ("colormap_name", "resampling") if name in render]
     return urlencode(parts)
 
@@ -55,12 +66,14 @@ def map_router(root: str, path_dependency: Any) -> APIRouter:
     router = APIRouter(tags=["items"])
 
     @router.get("/collections/{collection_id}/items/{item_id}/map", status_code=307, response_class=RedirectResponse)
-    def on_the_map(item: pystac.Item = Depends(path_dependency)) -> Response:  # noqa: B008 - an annotation would not find the name
-        """The item on a map, shown as its first render hint says."""
-        renders: dict[str, dict[str, Any]] = item.properties.get("renders") or {}
-        render = next(iter(renders.values()), {})
+    def on_the_map(
+        request: Request,
+        item: pystac.Item = Depends(path_dependency),  # noqa: B008 - an annotation would not find the name
+    ) -> Response:
+        """The item on a map, shown as its first render hint says; other parameters are passed on."""
         place = map_path(str(item.collection_id), item.id).removesuffix("/map")
-        address = f"{root}/{place}/WebMercatorQuad/map.html?{query_of(render)}"
+        query = "&".join(part for part in (query_of(item.properties), request.url.query) if part)
+        address = f"{root}/{place}/WebMercatorQuad/map.html?{query}"
         return RedirectResponse(address, headers={"Cache-Control": "no-store"})
 
     return router

@@ -133,15 +133,14 @@ async def upload_sample(http: httpx.AsyncClient, path: Path, token: str | None) 
 
 def links(public_url: str, item: dict[str, Any], product: str) -> list[tuple[str, str]]:
     """What to look at, as (words, URL)."""
-    tiles = f"{public_url}/raster/collections/uploads/items/{item['id']}"
-    query = urllib.parse.urlencode({"assets": "data|bidx=1", "rescale": "0,4000"})
     found = urllib.parse.urlencode({"collections": "sentinel-2-l2a", "limit": 5, "filter": "eo:cloud_cover < 20"})
     return [
         ("start page", f"{public_url}/"),
+        ("upload a raster", f"{public_url}/upload"),
         ("STAC API", f"{public_url}/stac"),
         ("its documentation", f"{public_url}/stac/api.html"),
         ("a search", f"{public_url}/stac/search?{found}"),
-        ("the upload on a map", f"{tiles}/WebMercatorQuad/map.html?{query}"),
+        ("the upload on a map", f"{public_url}/raster/collections/uploads/items/{item['id']}/map"),
         ("the upload's item", f"{public_url}/stac/collections/uploads/items/{item['id']}"),
         ("a product's trace", f"{public_url}/trace/api/v1/traces/name/{product}"),
         ("the log's checkpoint", f"{public_url}/lineage/v1/log/checkpoint"),

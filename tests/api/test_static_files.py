@@ -120,6 +120,9 @@ def test_every_refusal_has_words_for_people() -> None:
 
 
 def test_a_render_hint_becomes_the_tile_servers_parameters() -> None:
-    assert query_of({}) == "assets=data"
     hint = {"assets": ["data"], "bidx": [3, 2, 1], "rescale": [[0.0, 255.0]], "resampling": "nearest"}
-    assert query_of(hint) == "assets=data%7Cbidx%3D3%2C2%2C1&rescale=0.0%2C255.0&resampling=nearest"
+    assert query_of({"renders": {"x": hint}}) == "assets=data%7Cbidx%3D3%2C2%2C1&rescale=0.0%2C255.0&resampling=nearest"
+    odd = [{"bidx": ["a"]}, {"rescale": [1]}, {"rescale": "text"}, {"bidx": 1}, [], "text", None]
+    for renders in [None, [], {}, "text", *({"default": one} for one in odd)]:
+        assert query_of({"renders": renders}) == "assets=data", renders
+    assert query_of({}) == "assets=data"

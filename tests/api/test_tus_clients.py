@@ -18,7 +18,8 @@ from tests.api.tus_site import BODY, VERSION, TusSite, metadata, serving
 from tests.conftest import cloned
 from tests.demo import free_port
 from tests.tus_clients import environment
-from tests.uploads_torture import Plan, make_file, sha256_of, torture, under
+from tests.tus_clients.recorder import recording
+from tests.uploads_torture import CLIENTS, Plan, make_file, sha256_of, torture, under
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 SIZE = 24 * 2**20
@@ -32,7 +33,7 @@ def javascript() -> Path:
         pytest.skip(str(error))
 
 
-@pytest.mark.parametrize(("client", "chunk_bytes"), [("tuspy", 2**21), ("tus-js-client", 2**30), ("uppy", 2**22)])
+@pytest.mark.parametrize(("client", "chunk_bytes"), [("tuspy", 2**21), ("uppy", 2**30)])
 def test_cuts_and_kills_change_no_byte(
     postgres: DatabaseSettings, template: str, tmp_path: Path, client: str, chunk_bytes: int,
     request: pytest.FixtureRequest,
@@ -123,6 +124,22 @@ def test_we_answer_as_the_reference_server(running: tuple[str, TusSite], what: s
         assert reference[number]["status"] == status
         reference[number]["status"] = ours
     assert answers(str(site.http.base_url).rstrip("/"), CONVERSATIONS[what]) == reference
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_client_hears_the_same_of_us_and_of_the_reference_server(
+    running: tuple[str, TusSite], client: str, tmp_path: Path
+) -> None:
+    theirs, site = running
+    site.clear()
+    make_file(tmp_path / "sent.tif", 5 * 2**20, seed=3)
+    heard = []
+    for base in (theirs, str(site.http.base_url).rstrip("/")):
+        with recording(base) as (proxy, said):
+            CLIENTS[client](tmp_path / "sent.tif", f"{proxy}/uploads", 2**21)
+        heard.append(said)
+    assert [step["method"] for step in heard[0]].count("PATCH") == 3
+    assert heard[1] == heard[0]
 
 
 @pytest.fixture(scope="module")
