@@ -92,13 +92,17 @@ class Wire:
         self.target = 0
         self.sent = 0
         self.is_down = False
-        self._pause = 65536 / bytes_per_s
+        self.limit(bytes_per_s)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)  # a sender soon notices how slow it is
         self.port = self._listener.getsockname()[1]
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
         threading.Thread(target=self._accept, daemon=True).start()
+
+    def limit(self, bytes_per_s: float) -> None:
+        """How fast each connection is from now on, towards the server."""
+        self._pause = 65536 / bytes_per_s
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):

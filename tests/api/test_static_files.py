@@ -86,6 +86,7 @@ def test_the_page_holds_no_script_and_no_foreign_address(http: httpx.Client) -> 
     assert "script-src 'self'" in policy
     page = answer.text
     assert "evil" not in page
+    assert "Not needed as you come now" in page  # this machine, and no token is set
     assert not re.search(r"<style|style=|<script(?![^>]*src=)|\son\w+=", page)
     assert "&lt;b&gt;Us&lt;/b&gt;" in page
     assert "<b>Us" not in page

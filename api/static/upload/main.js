@@ -45,6 +45,10 @@ function metadata() {
 function add(chosen) {
   say('')
   for (const file of chosen) {
+    if (transfers.some((transfer) => transfer.isOf(file))) {
+      say(`${file.name} is in the list already.`)
+      continue
+    }
     const transfer = new Transfer(file, askForKey)
     if (file.size > maxBytes) transfer.row.refuse('refused', { code: 'TOO_LARGE', limit: maxBytes, actual: file.size })
     else if (!file.size) transfer.row.refuse('refused', { code: 'EMPTY_FILE' })

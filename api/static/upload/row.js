@@ -86,11 +86,12 @@ export class Row {
         delete this.#buttons[label]
       }
     }
-    for (const [label, act] of Object.entries(actions)) {
+    Object.entries(actions).forEach(([label, act], place) => {
       const button = (this.#buttons[label] ??= make('button', { type: 'button', textContent: label, ariaLabel: `${label}: ${this.#name}` }))
       button.onclick = act
-      if (!button.isConnected) this.actions.append(button)
-    }
+      const there = this.actions.children[place] ?? null
+      if (there !== button) this.actions.insertBefore(button, there)
+    })
   }
 
   /** Links by their words. */

@@ -64,6 +64,12 @@ export class Transfer {
     return this.#file.name
   }
 
+  /** Is this the same file, and still in the list? */
+  isOf({ name, size, lastModified }) {
+    const same = this.#file.name === name && this.#file.size === size && this.#file.lastModified === lastModified
+    return same && this.row.element.isConnected && !ENDS.includes(this.row.state)
+  }
+
   get isWaiting() {
     return this.row.state === 'waiting' && this.row.element.isConnected
   }
@@ -77,13 +83,14 @@ export class Transfer {
     try {
       found = await read(before.uploadUrl)
     } catch (problem) {
-      if (!GONE.includes(problem.status)) return this.#again(problem, () => this.resume())
+      if (!GONE.includes(problem.status)) return this.#interrupted(problem, () => this.resume())
       await forget()
       return this.#wait()
     }
     unfinished.get(before.uploadUrl)?.remove()
     unfinished.delete(before.uploadUrl)
     if (OPEN.includes(found.state)) {
+      this.#upload.options.metadata = before.metadata ?? {}
       this.#upload.resumeFromPreviousUpload(before)
       this.row.progress(found.offset, this.#file.size)
       return this.#start('An earlier upload of this file goes on, with what was said of it then.')
@@ -136,19 +143,21 @@ export class Transfer {
   }
 
   #stopped(problem) {
-    this.#again(problem, this.#goOn)
+    if (!this.#upload.url && problem.status >= 400 && problem.status < 500) return this.#refused(problem)
     if (problem.status === 0) window.addEventListener('online', this.#goOn, { once: true })
+    return this.#interrupted(problem, this.#goOn)
   }
 
-  #again(problem, act) {
-    if (!this.#upload.url && problem.status >= 400 && problem.status < 500) {
-      this.row.refuse('waiting', problem) // nothing has been made: the form or the key can be corrected
-      this.row.offer({ Remove: () => this.row.remove() })
-      if (DENIED.includes(problem.status)) this.#onDenied(problem)
-      return
-    }
+  /** Nothing has been made: the form or the key can be corrected, and Upload pressed again. */
+  #refused(problem) {
+    this.row.refuse('waiting', problem)
+    this.row.offer({ Remove: () => this.row.remove() })
+    if (DENIED.includes(problem.status)) this.#onDenied(problem)
+  }
+
+  #interrupted(problem, goOn) {
     this.row.refuse('interrupted', problem)
-    this.row.offer({ Resume: act, Cancel: () => this.#cancel() })
+    this.row.offer({ Resume: goOn, Cancel: () => this.#cancel() })
     if (DENIED.includes(problem.status)) this.#onDenied(problem)
   }
 
@@ -173,7 +182,7 @@ async function follow(url, row) {
     try {
       const found = await read(url)
       if (found.error) row.refuse(found.state, found.error)
-      else if (found.state !== row.state) row.show(found.state)
+      else row.show(found.state)
       row.links(links(found))
       if (ENDS.includes(found.state)) break
     } catch (problem) {
@@ -181,7 +190,8 @@ async function follow(url, row) {
         row.refuse('deleted', problem)
         break
       }
-      if (problem.status) row.show(row.state, 'Its state cannot be read; trying again.')
+      const isDenied = DENIED.includes(problem.status)
+      row.show(row.state, isDenied ? 'Enter your key above to see how it goes on.' : 'The service does not answer; trying again.')
     }
     await new Promise((resolve) => setTimeout(resolve, pause))
   }
