@@ -17,7 +17,7 @@ const transfers = []
 function say(text, field) {
   said.textContent = text
   said.hidden = !text
-  for (const element of form.elements) element.removeAttribute('aria-invalid')
+  for (const element of [keyField, ...form.elements]) element.removeAttribute('aria-invalid')
   if (field) {
     field.setAttribute('aria-invalid', 'true')
     field.focus()
@@ -86,7 +86,10 @@ form.addEventListener('submit', (event) => {
 })
 
 keyField.value = key.get()
-keyField.addEventListener('input', () => key.set(keyField.value.trim()))
+keyField.addEventListener('input', () => {
+  key.set(keyField.value.trim())
+  say('')
+})
 
 if (location.origin === new URL(root).origin) {
   remember()

@@ -42,3 +42,15 @@ export async function read(url) {
   if (!answer.ok) throw problemOf(answer.status, text)
   return JSON.parse(text)
 }
+
+/** How many bytes of an upload are on the server's disk; undefined where it does not say. The request that sends them ends. */
+export async function arrived(url) {
+  try {
+    const asked = { ...headers(), 'Tus-Resumable': '1.0.0' }
+    const answer = await fetch(url, { method: 'HEAD', headers: asked, cache: 'no-store', credentials: 'omit' })
+    if (answer.ok) return Number(answer.headers.get('Upload-Offset'))
+  } catch {
+    // no answer
+  }
+  return undefined
+}

@@ -1,6 +1,6 @@
 // One file on its way: tus-js-client sends, the row shows; then the state is looked at until it is ready or refused.
 
-import { endpoint, headers, isOurs, problemOf, read } from './server.js'
+import { arrived, endpoint, headers, isOurs, problemOf, read } from './server.js'
 import { Row } from './row.js'
 
 const { Upload, defaultOptions } = window.tus
@@ -114,8 +114,12 @@ export class Transfer {
 
   #goOn = () => this.#start('Going on.')
 
-  #pause() {
+  async #pause() {
     this.#upload.abort()
+    this.row.offer({})
+    // What the browser has sent is not yet there: much of it may be on the way still.
+    const offset = this.#upload.url ? await arrived(this.#upload.url) : undefined
+    if (offset !== undefined) this.row.progress(offset, this.#file.size)
     this.row.show('paused', 'Paused. Even when this page is closed, choosing the same file goes on from here.')
     this.row.offer({ Resume: this.#goOn, Cancel: () => this.#cancel() })
   }
