@@ -1,4 +1,4 @@
-"""`python -m api serve | up | down | settings`."""
+"""`python -m api serve | up | down | settings | keys`."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ import typer
 from pydantic import SecretStr, ValidationError
 from pydantic_settings import BaseSettings
 
+from api.people import command
 from api.settings import ApiSettings
 from db import DatabaseSettings, resolve
 from db.errors import DbError
 
 app = typer.Typer(help="The HTTP side.", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app.add_typer(command.app, name="keys")
 
 
 def _fail(text: str) -> typer.Exit:

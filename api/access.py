@@ -1,8 +1,7 @@
-"""Who may write: the holder of the token, or, when there is none, a caller on this machine. Asked before a body is read."""
+"""Who may do what, asked before a body is read. Who somebody is was found out before the request was routed (`api.people.callers`)."""
 
 from __future__ import annotations
 
-import hmac
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Final
@@ -29,9 +28,12 @@ class Caller:
     name: str
     principals: tuple[str, ...] = ()
     scopes: frozenset[str] = frozenset()
+    tier: str = "general"
 
 
-#: A program on this machine, while the operator has set no token: it may do all, and sees what everybody sees.
+#: Where a request's scope (ASGI's) has its caller, when it came with a credential.
+CALLER: Final = "federator.caller"
+#: A program on this machine, while there is neither an operator's token nor any person: it may do all, and sees what everybody sees.
 LOCAL: Final = Caller("local", (), frozenset(SCOPES))
 #: Whoever has the operator's token.
 OPERATOR: Final = Caller("token", EVERYTHING, frozenset(SCOPES))
@@ -39,26 +41,34 @@ OPERATOR: Final = Caller("token", EVERYTHING, frozenset(SCOPES))
 
 def caller_of(request: Request) -> Caller | None:
     """Who sends this request; None: nobody in particular."""
-    token = _settings(request).token()
-    if token is not None:
-        return OPERATOR if _has_token(request, token) else None
-    return LOCAL if _is_local(request) and not _is_of_another_page(request, _settings(request)) else None
+    caller: Caller | None = request.scope.get(CALLER)
+    if caller is None and _is_open(request) and _is_local(request) and not _is_of_another_page(request):
+        return LOCAL
+    return caller
+
+
+def known(request: Request) -> Caller:
+    """Return the caller, whatever it may do.
+
+    Raises:
+        Problem: 401 for nobody in particular, 403 from another machine when nobody can have a credential.
+    """
+    caller = caller_of(request)
+    if caller is not None:
+        return caller
+    if _is_open(request):
+        detail = "writes from other machines and from other sites' pages need a token; the operator has set none"
+        raise Problem(403, "WRITES_ARE_LOCAL", detail)
+    raise Problem(401, "TOKEN_REQUIRED", "send Authorization: Bearer <token>", headers={"WWW-Authenticate": "Bearer"})
 
 
 def require(request: Request, scope: str) -> Caller:
     """Return the caller, who may do this.
 
     Raises:
-        Problem: 401 without or with a wrong token, 403 from another machine when there is no token, 403 without the scope.
+        Problem: 401 and 403 of `known`, 403 without the scope.
     """
-    caller, settings = caller_of(request), _settings(request)
-    if caller is None and settings.token() is None:
-        detail = "writes from other machines and from other sites' pages need a token; the operator has set none"
-        raise Problem(403, "WRITES_ARE_LOCAL", detail)
-    if caller is None:
-        raise Problem(
-            401, "TOKEN_REQUIRED", "send Authorization: Bearer <token>", headers={"WWW-Authenticate": "Bearer"}
-        )
+    caller = known(request)
     if scope not in caller.scopes:
         raise Problem(403, "INSUFFICIENT_SCOPE", f"this needs the scope {scope}", scope=scope)
     return caller
@@ -71,30 +81,26 @@ def owns(caller: Caller, owner: str) -> bool:
 
 def principals_of(request: Request) -> tuple[str, ...]:
     """Who asks, as the database's visibility knows callers; nobody for anyone without a valid token."""
-    caller = caller_of(request)
-    return caller.principals if caller is not None else ()
+    caller: Caller | None = request.scope.get(CALLER)
+    return (caller or LOCAL).principals
 
 
-def _settings(request: Request) -> ApiSettings:
-    """The settings of the application that the request came to."""
-    settings: ApiSettings = request.app.state.parts.settings
-    return settings
+def _is_open(request: Request) -> bool:
+    """Whether programs on this machine need no credential."""
+    return bool(request.app.state.parts.people.is_open)
 
 
-def _is_of_another_page(request: Request, settings: ApiSettings) -> bool:
+def _is_of_another_page(request: Request) -> bool:
     """A page of anybody's, open in a browser on this machine, is no caller on this machine."""
+    settings: ApiSettings = request.app.state.parts.settings
     origin, ours = request.headers.get("origin"), urlsplit(settings.public_url)
     return origin is not None and origin != f"{ours.scheme}://{ours.netloc}"
 
 
-def _has_token(request: Request, token: str | None) -> bool:
-    scheme, _, given = request.headers.get("authorization", "").partition(" ")
-    return (
-        token is not None and scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), token.encode())
-    )
-
-
 def _is_local(request: Request) -> bool:
+    """Whether the caller is on this machine: not somebody behind a proxy on it, nor with a credential that was not looked at."""
+    if any(name in request.headers for name in ("authorization", "x-forwarded-for")):
+        return False
     try:
         return request.client is not None and ip_address(request.client.host).is_loopback
     except ValueError:

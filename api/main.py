@@ -16,12 +16,14 @@ from api.changes import Changes
 from api.encoding import Encoded
 from api.metrics import Measured, Metrics, Routed
 from api.parts import Parts
+from api.people import key_routes, login, user_routes
+from api.people.callers import Identified, open_people
 from api.problems import add_handlers
 from api.public_url import PublicUrl
 from api.raster import create_raster_app
 from api.reads import Reads, open_reads, watching
 from api.settings import ApiSettings
-from api.stac import create_stac_app
+from api.stac.app import create_stac_app
 from api.stac.documents import Documents
 from api.stac.search import Searcher
 from db import DatabaseSettings, resolve
@@ -57,10 +59,10 @@ def create_app(settings: ApiSettings, database: DatabaseSettings | None = None) 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         resolved = resolve(database or DatabaseSettings())
-        async with open_pool(resolved) as pool:
+        async with open_pool(resolved) as pool, open_people(settings, pool) as people:
             await adopt_files(pool, ingest.collections_dir)
             await ensure_collections(pool)
-            app.state.parts = Parts(settings, ingest, pool, load_sources(ingest.sources_dir))
+            app.state.parts = Parts(settings, ingest, pool, load_sources(ingest.sources_dir), people)
             stac.state.parts = raster.state.parts = app.state.parts
             stac.state.readpool = reads = await open_reads(resolved)
             secret = await reads.fetchval(sql("api.page_token_secret"))
@@ -100,6 +102,9 @@ def create_app(settings: ApiSettings, database: DatabaseSettings | None = None) 
         lineage.facade,
         management.router,
         sources.router,
+        login.router,
+        key_routes.router,
+        user_routes.router,
     ):
         app.include_router(router)
     add_handlers(app)
@@ -109,11 +114,12 @@ def create_app(settings: ApiSettings, database: DatabaseSettings | None = None) 
     app.add_middleware(
         CORSMiddleware, allow_origins=["*"], allow_headers=["*"],
         allow_methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"],
-        expose_headers=["ETag", "Link", "Accept-Patch", "Preference-Applied", *tus_headers.EXPOSED],
+        expose_headers=["ETag", "Link", "Accept-Patch", "Preference-Applied", "WWW-Authenticate", *tus_headers.EXPOSED],
     )  # fmt: skip
     app.add_middleware(PublicUrl, public_url=settings.public_url)
     documents = Documents(app.routed, lambda: getattr(stac.state, "changes", None), app)
-    app.front = Measured(documents, app.state.metrics)
+    identified = Identified(documents, lambda: getattr(getattr(app.state, "parts", None), "people", None))
+    app.front = Measured(identified, app.state.metrics)
     return app
 
 

@@ -13,7 +13,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-AREAS = {"stac", "raster", "uploads", "lineage", "trace", "sources", "_mgmt"}
+AREAS = {"stac", "raster", "uploads", "lineage", "trace", "sources", "auth", "_mgmt"}
 #: The route of what no route answers.
 NO_ROUTE = "(none)"
 _KEY = "federator.observation"

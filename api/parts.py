@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from starlette.requests import Request
 
+from api.people.callers import People
 from api.settings import ApiSettings
 from db.pools import Pool
 from ingest.model import Source
@@ -20,6 +21,7 @@ class Parts:
     ingest: IngestSettings
     pool: Pool
     sources: dict[str, Source]
+    people: People
 
     @property
     def root(self) -> str:

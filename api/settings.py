@@ -4,8 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+#: Signatures with two keys, of which only the public one is known here.
+PUBLIC_KEY_ALGORITHMS = frozenset(
+    {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"}
+)
+
+
+def _listed(text: str) -> list[str]:
+    """Words between commas."""
+    return [word.strip() for word in text.split(",") if word.strip()]
 
 
 class ApiSettings(BaseSettings):
@@ -22,11 +32,11 @@ class ApiSettings(BaseSettings):
     data_dir: Path = Field(Path(".data"), description="Folder for uploads, COGs, keys and the private database.")
     api_token: SecretStr = Field(
         SecretStr(""),
-        description="Token that writes need as 'Authorization: Bearer'; empty: only callers on this machine may write.",
+        description="The operator's own key, sent as 'Authorization: Bearer'; it may do everything. Empty: there is none.",
     )
     transactions: bool = Field(
         True,
-        description="Whether holders of the token may write items and collections through the STAC API; without a token nobody may.",
+        description="Whether items and collections can be written through the STAC API, by whoever has a credential with such a scope.",
     )
     max_bulk_bytes: int = Field(32 * 2**20, gt=0, description="Bytes of the largest body with many items.")
     max_bulk_items: int = Field(10_000, gt=0, description="Most items that one request may write.")
@@ -52,9 +62,45 @@ class ApiSettings(BaseSettings):
     )
     grace_s: float = Field(15.0, gt=0, description="Seconds that requests may still take when a process is to end.")
 
-    def has_transactions(self) -> bool:
-        """True when items and collections can be written through the STAC API."""
-        return self.transactions and self.token() is not None
+    oidc_discovery_url: str = Field(
+        "", validation_alias="OIDC_DISCOVERY_URL", pattern=r"^(https?://\S+)?$",
+        description="Discovery document of an OpenID Connect provider whose tokens are taken; empty: none.",
+    )  # fmt: skip
+    oidc_discovery_internal_url: str = Field(
+        "", validation_alias="OIDC_DISCOVERY_INTERNAL_URL", pattern=r"^(https?://\S+)?$",
+        description="Where this service reads that document, and the keys on the same host, when clients use another way to it.",
+    )  # fmt: skip
+    allowed_jwt_audiences: str = Field(
+        "",
+        validation_alias="ALLOWED_JWT_AUDIENCES",
+        description="One of these, divided by commas, must be in the provider's tokens as 'aud'; empty: not looked at.",
+    )
+    oidc_algorithms: str = Field(
+        "RS256,PS256,ES256,EdDSA",
+        description="Signatures of the provider's tokens that are taken, divided by commas; whatever a token says of itself.",
+    )
+    oidc_name_claim: str = Field(
+        "preferred_username", description="Claim of the provider's tokens that people are called after."
+    )
+    oidc_groups_claim: str = Field("groups", description="Claim of the provider's tokens that lists a person's groups.")
+    oidc_admin_group: str = Field(
+        "", description="Group of the provider whose members are administrators here; empty: none."
+    )
+
+    @field_validator("oidc_algorithms")
+    @classmethod
+    def _only_public_keys(cls, value: str) -> str:
+        if not (names := _listed(value)) or not set(names) <= PUBLIC_KEY_ALGORITHMS:
+            raise ValueError(f"some of {', '.join(sorted(PUBLIC_KEY_ALGORITHMS))}")
+        return value
+
+    def algorithms(self) -> list[str]:
+        """Signatures of the provider that are taken."""
+        return _listed(self.oidc_algorithms)
+
+    def audiences(self) -> list[str]:
+        """What the provider's tokens must be for; none: anything."""
+        return _listed(self.allowed_jwt_audiences)
 
     def token(self) -> str | None:
         """The token in clear, None when there is none."""

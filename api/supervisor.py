@@ -239,11 +239,20 @@ def standard_parts(env: Mapping[str, str] | None = None) -> list[Part]:
     ]
 
 
+async def say_first_steps(public_url: str) -> None:
+    """Say how to make the first administrator while there is none."""
+    from api.people.command import first_steps
+
+    for line in await asyncio.to_thread(first_steps, public_url):
+        print(line, flush=True)  # noqa: T201 - to the terminal alone: the token is for no log
+
+
 def up(public_url: str, data_dir: Path) -> int:
     """`python -m api up`: everything with the operator's own sources, until Ctrl-C. Returns the exit status."""
 
     async def announce(steps: Steps, stopping: asyncio.Event) -> None:
         await wait_for_http(f"{public_url}/_mgmt/ping", timeout_s=60, stopping=stopping)
+        await say_first_steps(public_url)
         steps.say(f"ready: {public_url}/ (STAC API: {public_url}/stac)")
 
     return asyncio.run(supervise(standard_parts(), data_dir=data_dir, on_ready=announce))

@@ -19,7 +19,7 @@ import rasterio
 from rasterio.transform import from_origin
 
 from api.settings import ApiSettings
-from api.supervisor import Part, Steps, standard_parts, supervise, wait_for_http
+from api.supervisor import Part, Steps, say_first_steps, standard_parts, supervise, wait_for_http
 from tests.upstreams import source_files
 
 PRODUCTS = int(os.environ.get("FEDERATOR_DEMO_PRODUCTS", "600"))
@@ -190,6 +190,7 @@ def main() -> int:
                 with steps.step("uploading a sample raster"):
                     await asyncio.to_thread(write_sample, sample)
                     item = await upload_sample(http, sample, settings.token())
+            await say_first_steps(settings.public_url)
             await print_links(http, settings.public_url, item, steps)
 
     parts = [Part("upstreams", command), *standard_parts(env)]

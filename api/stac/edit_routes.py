@@ -20,7 +20,7 @@ from stac_fastapi.types.config import ApiSettings as StacSettings
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from api.access import require
+from api.access import LOCAL, require
 from api.guard import check_text, read_body, refuse
 from api.problems import Problem
 from api.settings import ApiSettings
@@ -58,7 +58,7 @@ class EditRoute(APIRoute):
 
         async def handle(request: Request) -> Response:
             settings: ApiSettings = request.app.state.parts.settings
-            require(request, scope_of(request.method, self.path))
+            _require(request, scope_of(request.method, self.path))
             for value in request.path_params.values():
                 check_text(value, "path")
             document = await self._document(request, settings)
@@ -83,6 +83,19 @@ class EditRoute(APIRoute):
             return orjson.loads(body)
         except orjson.JSONDecodeError:
             raise refuse("INVALID_BODY", "the body is no JSON") from None
+
+
+def _require(request: Request, scope: str) -> None:
+    """Look whether the caller may do this.
+
+    Raises:
+        Problem: 401, 403. A program on this machine that has no credential may not delete collections.
+    """
+    if require(request, scope) == LOCAL:
+        detail = (
+            "items and collections are written with a token; set FEDERATOR_API_TOKEN, or make a person (docs/people.md)"
+        )
+        raise Problem(401, "TOKEN_REQUIRED", detail, headers={"WWW-Authenticate": "Bearer"})
 
 
 def _check_type(request: Request) -> None:
@@ -116,8 +129,8 @@ class _BulkExtension(BulkTransactionExtension):
 
 
 def create_extensions(settings: ApiSettings, stac_settings: StacSettings) -> list[Any]:
-    """The extensions that let the token's holders write; none when they are switched off."""
-    if not settings.has_transactions():
+    """The extensions that let callers write who may; none when they are switched off."""
+    if not settings.transactions:
         return []
     router = APIRouter(route_class=EditRoute)
     items = TransactionExtension(client=TransactionsClient(), settings=stac_settings, router=router)

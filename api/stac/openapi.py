@@ -46,6 +46,8 @@ def as_3_0(node: Any) -> Any:
             found.update(_member(name, value))
     if found.get("type") == "array" and "items" not in found:
         found["items"] = {}
+    if "$ref" in found and len(found) > 1:  # in 3.0 nothing stands beside it
+        found = {"allOf": [{"$ref": found.pop("$ref")}], **found}
     return found
 
 
@@ -54,6 +56,8 @@ def _member(name: str, value: Any) -> JSON:
     match name, value:
         case (("anyOf" | "oneOf"), list()) if _NULL in value:
             return _nullable(name, [as_3_0(one) for one in value if one != _NULL])
+        case "$defs", dict():  # what they define stands where it is used too
+            return {}
         case "type", "null":
             return {"nullable": True}
         case "type", list():

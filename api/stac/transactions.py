@@ -12,6 +12,7 @@ from stac_fastapi.extensions.bulk_transactions import AsyncBaseBulkTransactionsC
 from stac_fastapi.extensions.transaction import AsyncBaseTransactionsClient
 from starlette.responses import Response
 
+from api.access import require
 from api.stac.edits import GEOJSON, PLAIN_JSON, Edit
 from ingest.edits import collections, items
 from ingest.edits.batches import ready_items
@@ -122,6 +123,8 @@ class BulkClient(AsyncBaseBulkTransactionsClient):
         method = items.get("method", "insert")
         if method not in ("insert", "upsert"):
             raise EditRefused("INVALID_METHOD", "method is insert or upsert", place="/method")
+        if method == "upsert":
+            require(edit.request, "stac:item:update")  # besides stac:item:create, which its route has asked for
         documents = list(given.items())
         await _store_many(edit, edit.request.path_params["collection_id"], documents, is_upsert=method == "upsert")
         told = {"received": len(documents), "success": len(documents), "skipped": 0, "errors": []}

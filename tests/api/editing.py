@@ -67,7 +67,7 @@ def editor_on(postgres: DatabaseSettings, template: str, folder: Path, **setting
             httpx.Client(base_url=f"{url}/stac", timeout=60, headers={**ADMIN, **PLAIN}) as client,
             httpx.Client(base_url=f"{url}/stac", timeout=60, headers=PLAIN) as nobody,
         ):
-            if chosen.has_transactions():
+            if chosen.transactions:
                 assert client.post("/collections", json=collection(OWN)).status_code == 201
             yield Editor(client, nobody, database, url)
 

@@ -65,6 +65,9 @@ PROOFS = {
     "https://api.stacspec.org/v0.3.0/aggregation": "test_aggregate:test_aggregations_are_those_of_the_items_that_the_search_finds",
     "https://api.stacspec.org/v0.3.0/aggregation#filter": "test_aggregate:test_every_filter_of_the_search_by_get_and_by_post",
     "https://api.stacspec.org/v0.3.0/aggregation#query": "test_aggregate:test_every_filter_of_the_search_by_get_and_by_post",
+    # Transactions
+    f"{STAC}/ogcapi-features/extensions/transaction": "test_transactions:test_an_item_is_made_read_changed_and_deleted",
+    f"{STAC}/collections/extensions/transaction": "test_transactions_collections:test_a_collection_is_made_changed_and_deleted_and_every_answer_is_new_at_once",
     # Catalogs
     f"{STAC}/children": "test_catalogs:test_children_of_the_root_are_its_catalogs_and_collections",
     f"{STAC}/children#type-filter": "test_catalogs:test_children_of_the_root_are_its_catalogs_and_collections",

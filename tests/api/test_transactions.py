@@ -151,10 +151,11 @@ def test_nobody_writes_without_the_token_and_nothing_of_a_body_is_read(editor: E
         ("POST", f"/collections/{OWN}/bulk_items"),
     ]  # fmt: skip
     for method, path in bodies:
-        for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic dXNlcjpw"}):
+        for credential in (None, "Bearer wrong", "Basic dXNlcjpw"):
+            headers = {"Authorization": credential} if credential else {}
             answer = editor.nobody.request(method, path, content=b"{" * 10_000_000, headers=headers)
-            is_problem(answer, 401, "TOKEN_REQUIRED")
-            assert answer.headers["www-authenticate"] == "Bearer"
+            is_problem(answer, 401, "TOKEN_INVALID" if credential else "TOKEN_REQUIRED")
+            assert answer.headers["www-authenticate"].startswith("Bearer")
 
 
 def test_a_browser_is_told_that_it_may(editor: Editor) -> None:

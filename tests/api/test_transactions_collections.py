@@ -130,11 +130,8 @@ def test_a_collection_is_not_deleted_under_a_running_harvest(editor: Editor) -> 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("settings", [{"api_token": ""}, {"transactions": False}], ids=["no token", "off"])
-def test_who_has_not_switched_transactions_on_has_none(
-    postgres: DatabaseSettings, template: str, tmp_path: Path, settings: dict[str, object]
-) -> None:
-    with editor_on(postgres, template, tmp_path, **settings) as editor:
+def test_who_has_switched_transactions_off_has_none(postgres: DatabaseSettings, template: str, tmp_path: Path) -> None:
+    with editor_on(postgres, template, tmp_path, transactions=False) as editor:
         assert not any("transaction" in uri for uri in editor.client.get("/conformance").json()["conformsTo"])
         is_problem(editor.client.post("/collections", json=collection("x")), 405, "METHOD_NOT_ALLOWED")
         for method, path in (("PUT", "/collections/uploads"), ("DELETE", "/collections/uploads/items/x")):

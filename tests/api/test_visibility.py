@@ -162,5 +162,8 @@ def test_collections_and_landing_page_do_not_name_them(service: httpx.Client) ->
     assert GRD in service.get("/collections", headers=ADMIN).text
 
 
-def test_a_wrong_token_sees_what_nobody_sees(service: httpx.Client) -> None:
-    assert service.get(f"/collections/{GRD}", headers={"Authorization": "Bearer wrong"}).status_code == 404
+def test_a_wrong_token_is_told_so(service: httpx.Client) -> None:
+    answers = [
+        service.get(f"/collections/{name}", headers={"Authorization": "Bearer wrong"}) for name in (GRD, L2A, "no-such")
+    ]
+    assert {(one.status_code, one.content) for one in answers} == {(401, answers[0].content)}

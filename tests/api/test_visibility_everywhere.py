@@ -35,6 +35,7 @@ PLACES = {
     "source_id": "demo", "format": "png", "tileMatrixSetId": "WebMercatorQuad", "z": "0", "x": "0", "y": "0", "minx": "0", "miny": "0",
     "maxx": "1", "maxy": "1", "lon": "0", "lat": "0", "width": "8", "height": "8", "colorMapId": "viridis", "scale": "1",
     "upload_id": "0198f7a0-0000-7000-8000-000000000000", "digest": DIGEST, "tileMatrix": "0", "tileCol": "0", "tileRow": "0",
+    "user_name": "ann", "group_name": "team",
 }  # fmt: skip
 ASKED = {"aggregations": "total_count", "ids": ",".join(SECRETS.values()), "assets": "own", "limit": "1000"}
 
