@@ -66,6 +66,9 @@ async def bootstrap(request: Request) -> Response:
     """Make the first administrator with the token that the system's start, or `python -m api keys bootstrap`, has printed."""
     parts, body = parts_of(request), await bodies.read(request, bodies.Bootstrap)
     digest = keys.digest(body.token.get_secret_value())
+    async with parts.pool.connection() as conn:
+        if await one(conn, "is_bootstrap", digest) is None:  # a hash is made for nobody else
+            raise invalid()
     hashed = await parts.people.passwords.hashed(body.password.get_secret_value())
     async with parts.pool.connection() as conn, conn.transaction():
         await one(conn, "be_alone")

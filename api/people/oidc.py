@@ -112,7 +112,7 @@ class Provider:
                 options={"require": ["iss", "sub", "exp"], "verify_aud": bool(self._audiences)},
             )  # fmt: skip
             # Keycloak writes what a token is for into its claims: one that tells a client who logged in, or refreshes, opens nothing.
-            if claims.get("typ", "Bearer") != "Bearer" or not claims["sub"] or len(claims["sub"]) > 255:
+            if claims.get("typ", "Bearer") != "Bearer" or not _is_subject(claims["sub"]):
                 raise TokenInvalid
             return Told(issuer, claims["sub"], datetime.fromtimestamp(claims["exp"], UTC), claims)
         except jwt.ExpiredSignatureError as error:
@@ -185,6 +185,11 @@ class Provider:
         if not isinstance(found, dict):
             raise ValueError("no JSON object")
         return found
+
+
+def _is_subject(text: str) -> bool:
+    """At most 255 ASCII signs (OpenID Connect Core, 2)."""
+    return 0 < len(text) <= 255 and text.isascii() and text.isprintable()
 
 
 def _header(token: str) -> dict[str, Any]:

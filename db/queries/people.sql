@@ -53,6 +53,10 @@ select exists (select from federator.person where is_admin and disabled_at is nu
 insert into federator.bootstrap_token (sha256, expires_at) values ($1, now() + make_interval(secs => $2::float8))
 on conflict (is_only) do update set sha256 = excluded.sha256, expires_at = excluded.expires_at;
 
+-- name: is_bootstrap
+-- A look at it.
+select true as is_good from federator.bootstrap_token where sha256 = $1 and expires_at > now();
+
 -- name: use_bootstrap
 -- Once.
 delete from federator.bootstrap_token where sha256 = $1 returning expires_at > now() as is_good;

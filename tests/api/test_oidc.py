@@ -85,6 +85,8 @@ async def test_what_is_not_the_provider_s_or_not_for_us_is_refused(idp: Idp, rea
         "no end": idp.token(exp=None),
         "no subject": idp.token(sub=None),
         "an empty subject": idp.token(sub=""),
+        "a subject with NUL": idp.token(sub="a\0"),
+        "a long subject": idp.token(sub="a" * 256),
         "an ID token": idp.token(typ="ID"),
         "a refresh token": idp.token(typ="Refresh"),
     }  # fmt: skip

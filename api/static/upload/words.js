@@ -25,6 +25,9 @@ export const STATES = {
 export const CODES = {
   // who may
   TOKEN_REQUIRED: 'Uploads need a key here. Enter yours above, then go on.',
+  TOKEN_INVALID: 'This key is not known here. Look at it again, then go on.',
+  TOKEN_EXPIRED: 'This key has expired. Enter another above, then go on.',
+  TOKEN_REVOKED: 'This key was revoked. Enter another above, then go on.',
   WRITES_ARE_LOCAL: 'Uploads from other machines need a key, and the operator has set none.',
   INSUFFICIENT_SCOPE: 'Your key does not allow uploads.',
   QUOTA_EXCEEDED: 'You have reached your quota. Finish or delete other uploads first.',
