@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import sys
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
@@ -153,10 +152,13 @@ def first_steps(public_url: str) -> list[str]:
 
         return await offer_bootstrap(conn)
 
-    token = run(work)
+    try:
+        token = run(work)
+    except typer.Exit:  # it has said why; the system runs all the same
+        return []
     if token is None:
         return []
-    body = json.dumps({"token": token, "name": os.environ.get("USER") or "admin", "password": "..."})
+    body = json.dumps({"token": token, "name": "admin", "password": "..."})
     return [
         "there are no people yet: programs on this machine may do everything. To make the first administrator, within a day:",
         f"  curl {public_url}/auth/bootstrap -H 'Content-Type: application/json' -d '{body}'",

@@ -8,12 +8,14 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
+import string
 from dataclasses import dataclass
 
 PREFIX = "fed_"
-_ID_BYTES = 9
+#: No sign of an id is one that a command line takes for an option's.
+_ID_SIGNS, _ID_LENGTH = string.ascii_letters + string.digits, 12
 _SECRET_BYTES = 32
-_KEY = re.compile(r"fed_([A-Za-z0-9_-]{12})\.([A-Za-z0-9_-]{43})")
+_KEY = re.compile(r"fed_([A-Za-z0-9]{12})\.([A-Za-z0-9_-]{43})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,7 @@ class NewKey:
 
 def make_key() -> NewKey:
     """A new key."""
-    return NewKey(secrets.token_urlsafe(_ID_BYTES), make_secret())
+    return NewKey("".join(secrets.choice(_ID_SIGNS) for _ in range(_ID_LENGTH)), make_secret())
 
 
 def make_secret() -> str:
