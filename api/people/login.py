@@ -252,7 +252,7 @@ def _who(name: str, request: Request) -> bytes:
     try:
         address = ip_address(host)
         if isinstance(address, IPv6Address):
-            host = str(int(address) >> 64)
+            host = str(address.ipv4_mapped or int(address) >> 64)
     except ValueError:
         pass
     return hashlib.sha256(f"{host}\0{name}".encode("utf-8", "surrogatepass")).digest()

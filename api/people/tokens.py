@@ -29,7 +29,7 @@ SESSION_S = 30 * 86_400
 LEEWAY_S = 5
 ALGORITHM = "EdDSA"
 TYPE = "at+jwt"
-LONGEST = 8192
+LONGEST = 16_384
 _NEEDED = ["iss", "aud", "sub", "exp", "iat", "nbf", "jti", "sid"]
 
 
