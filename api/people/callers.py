@@ -228,7 +228,7 @@ async def open_people(settings: ApiSettings, pool: Pool) -> AsyncIterator[People
     """What knows callers, with the key that the database keeps and the identity provider that the settings name."""
     async with pool.connection() as conn:
         row = await store.one(conn, "token_secret")
-    assert row is not None  # 0015_people.sql
+    assert row is not None  # the migration has made it
     tokens = AccessTokens(row["value"], settings.public_url.rstrip("/"))
     async with contextlib.AsyncExitStack() as stack:
         provider = None

@@ -10,7 +10,7 @@ from api.access import SCOPES, Caller
 
 #: What people are allowed unless an administrator says otherwise.
 OF_EVERYBODY: Final = tuple(scope for scope in SCOPES if scope != "admin")
-#: Of people, and of groups that are kept here (0015_people.sql says the same).
+#: Of people, and of groups that are kept here (db/migrations/*_people.sql says the same).
 NAME: Final = r"^[a-z0-9][a-z0-9._-]{0,62}$"
 #: Names that `api.access` and the log give to programs.
 RESERVED: Final = frozenset({"local", "token", "worker", "unattributed", "anonymous"})
