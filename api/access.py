@@ -29,8 +29,11 @@ class Caller:
     name: str
     principals: tuple[str, ...] = ()
     scopes: frozenset[str] = frozenset()
+    tier: str = "general"
 
 
+#: Where a request's scope (ASGI's) has its caller, when who it is was found out before: by a signed URL (`api.signed`).
+CALLER: Final = "federator.caller"
 #: A program on this machine, while the operator has set no token: it may do all, and sees what everybody sees.
 LOCAL: Final = Caller("local", (), frozenset(SCOPES))
 #: Whoever has the operator's token.
@@ -39,6 +42,9 @@ OPERATOR: Final = Caller("token", EVERYTHING, frozenset(SCOPES))
 
 def caller_of(request: Request) -> Caller | None:
     """Who sends this request; None: nobody in particular."""
+    known: Caller | None = request.scope.get(CALLER)
+    if known is not None:
+        return known
     token = _settings(request).token()
     if token is not None:
         return OPERATOR if _has_token(request, token) else None

@@ -11,9 +11,12 @@ from psycopg_pool import ConnectionPool
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api import home, lineage, management, sources, static_files, tus, tus_headers, upload_page, upload_parts, uploads
+from api import home, lineage, management, quota, sources, static_files, tus, tus_headers, upload_page, upload_parts, uploads
 from api.changes import Changes
 from api.encoding import Encoded
+from api.limits.headers import EXPOSED as LIMITS_EXPOSED
+from api.limits.middleware import Limited
+from api.limits.service import Limits
 from api.metrics import Measured, Metrics, Routed
 from api.parts import Parts
 from api.problems import add_handlers
@@ -21,6 +24,7 @@ from api.public_url import PublicUrl
 from api.raster import create_raster_app
 from api.reads import Reads, open_reads, watching
 from api.settings import ApiSettings
+from api.signed import Signed
 from api.stac import create_stac_app
 from api.stac.documents import Documents
 from api.stac.search import Searcher
@@ -49,6 +53,7 @@ class Application(FastAPI):
 def create_app(settings: ApiSettings, database: DatabaseSettings | None = None) -> Application:
     """Return the application; pools are opened in its lifespan. `database` None: what the environment names."""
     stac, raster = create_stac_app(settings), create_raster_app(settings)
+    limits = Limits(settings)
     environment = IngestSettings()
     ingest = environment.model_copy(
         update={"data_dir": settings.data_dir, "public_url": settings.public_url.rstrip("/")}
@@ -69,8 +74,9 @@ def create_app(settings: ApiSettings, database: DatabaseSettings | None = None) 
             if isinstance(reads, Reads):
                 reads.on_switch = changes.read_elsewhere
             raster.state.dbpool = _sync_pool(resolved)
+            raster.state.tile_key = tile_key = await reads.fetchval(sql("api.secret"), "tile-url")
             try:
-                async with watching(reads), changes.listening():
+                async with watching(reads), changes.listening(), limits.running(pool, tile_key):
                     yield
             finally:
                 raster.state.dbpool.close()
@@ -85,6 +91,7 @@ def create_app(settings: ApiSettings, database: DatabaseSettings | None = None) 
         lifespan=lifespan,
     )
     stac.state.exports = asyncio.Semaphore(settings.export_concurrency)
+    app.state.limits = limits
     app.state.metrics = stac.state.metrics = Metrics()
     app.mount("/stac", stac)  # first: routes are looked through in this order
     app.mount("/raster", raster)
@@ -100,6 +107,7 @@ def create_app(settings: ApiSettings, database: DatabaseSettings | None = None) 
         lineage.facade,
         management.router,
         sources.router,
+        quota.router,
     ):
         app.include_router(router)
     add_handlers(app)
@@ -109,11 +117,12 @@ def create_app(settings: ApiSettings, database: DatabaseSettings | None = None) 
     app.add_middleware(
         CORSMiddleware, allow_origins=["*"], allow_headers=["*"],
         allow_methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"],
-        expose_headers=["ETag", "Link", "Accept-Patch", "Preference-Applied", *tus_headers.EXPOSED],
+        expose_headers=["ETag", "Link", "Accept-Patch", "Preference-Applied", *tus_headers.EXPOSED, *LIMITS_EXPOSED],
     )  # fmt: skip
     app.add_middleware(PublicUrl, public_url=settings.public_url)
     documents = Documents(app.routed, lambda: getattr(stac.state, "changes", None), app)
-    app.front = Measured(documents, app.state.metrics)
+    limited = Limited(documents, app, limits, app.state.metrics) if limits.is_on else documents
+    app.front = Measured(Signed(limited, raster), app.state.metrics)
     return app
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from pathlib import Path
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -51,6 +52,33 @@ class ApiSettings(BaseSettings):
         2.0, ge=0, description="Seconds that an ending process leaves idle connections open, for a request on its way."
     )
     grace_s: float = Field(15.0, gt=0, description="Seconds that requests may still take when a process is to end.")
+
+    signed_url_max_s: int = Field(
+        3600, ge=10, le=3600, description="Seconds that a signed tile URL is good for, at most."
+    )
+    rate_limits: bool = Field(
+        False, description="Whether requests are counted and limited by tier; 'on' for a service that others reach."
+    )
+    tiers_file: Path | None = Field(
+        None, description="The operator's own file of tiers (TOML), in the place of api/limits/tiers.toml."
+    )
+    trusted_proxies: str = Field(
+        "",
+        description="Proxies whose X-Forwarded-For is believed: addresses and networks, with commas between.",
+    )
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, value: str) -> str:
+        for one in value.split(","):
+            if one.strip():
+                ip_network(one.strip())
+        return value
+
+    @field_validator("tiers_file", mode="before")
+    @classmethod
+    def _or_none(cls, value: object) -> object:
+        return value or None
 
     def has_transactions(self) -> bool:
         """True when items and collections can be written through the STAC API."""
