@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
@@ -50,10 +51,21 @@ class Application(FastAPI):
         await super().__call__(scope, receive, send)
 
 
-def create_app(settings: ApiSettings, database: DatabaseSettings | None = None) -> Application:
-    """Return the application; pools are opened in its lifespan. `database` None: what the environment names."""
+def create_app(
+    settings: ApiSettings, database: DatabaseSettings | None = None, *, clock: Callable[[], float] = time.time
+) -> Application:
+    """Return the application; pools are opened in its lifespan.
+
+    Args:
+        settings: of the HTTP side.
+        database: None: what the environment names.
+        clock: seconds since 1970, of the windows of quotas.
+
+    Raises:
+        TiersInvalid: the operator's file of tiers cannot be used.
+    """
     stac, raster = create_stac_app(settings), create_raster_app(settings)
-    limits = Limits(settings)
+    limits = Limits(settings, clock)
     environment = IngestSettings()
     ingest = environment.model_copy(
         update={"data_dir": settings.data_dir, "public_url": settings.public_url.rstrip("/")}
