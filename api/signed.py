@@ -20,7 +20,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.access import CALLER, Caller, caller_of, principals_of
+from api.access import CALLER, LOCAL, OPERATOR, Caller, caller_of, principals_of
 from api.parts import parts_of
 from api.problems import Problem, answer
 from api.signatures import (
@@ -101,14 +101,21 @@ async def signed_urls(request: Request) -> Response:
         raise Problem(400, "INVALID_PARAMETER", f"not valid: {', '.join(fields)}", fields=fields) from None
     await _check_readable(request, wanted)
     caller = caller_of(request)
-    signer = Signer(caller.name, caller.principals, caller.tier) if caller else Signer("", (), "general")
     seconds = min(wanted.expires_in or parts.settings.signed_url_max_s, parts.settings.signed_url_max_s)
     expires = int(time.time()) + seconds
     try:
-        signature = sign(request.app.state.tile_key, Place(wanted.collection, wanted.item), signer, expires)
+        signature = sign(request.app.state.tile_key, Place(wanted.collection, wanted.item), _signer(caller), expires)
     except SignerTooLong:
         raise Problem(422, "TOO_MANY_GROUPS", "you are in more groups than a URL can hold") from None
     return JSONResponse(_shown(parts.root, wanted, signature, expires), headers={"Cache-Control": "no-store"})
+
+
+def _signer(caller: Caller | None) -> Signer:
+    """The caller as a signature tells of him. Programs sign without a name: who has the URL is none of them, and is counted by address."""
+    if caller is None:
+        return Signer("", (), "general")
+    name = "" if caller.name in (LOCAL.name, OPERATOR.name) else caller.name
+    return Signer(name, caller.principals, caller.tier)
 
 
 async def _check_readable(request: Request, wanted: Wanted) -> None:
@@ -214,9 +221,9 @@ class Signed:
 
 
 def _marked(message: Message, pixels: Pixels, *, is_signed: bool) -> list[tuple[bytes, bytes]]:
-    """Headers that keep private pixels, and anything that went wrong with a signature, out of caches."""
+    """Headers that keep out of caches private pixels, and what was refused: another caller, or the same one later, may get an answer."""
     headers: list[tuple[bytes, bytes]] = list(message["headers"])
-    if pixels.is_private or (is_signed and message["status"] != 200):
+    if pixels.is_private or message["status"] >= 400:
         headers = [*(one for one in headers if one[0] != b"cache-control"), _PRIVATE]
     return [*headers, _NO_REFERER] if is_signed else headers
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from api.access import LOCAL, OPERATOR, Caller
@@ -13,7 +13,7 @@ from api.limits.tiers import ANONYMOUS
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
-#: Who is never counted. What they have signed is, for it is in everybody's hands.
+#: Who is never counted.
 _FREE = {LOCAL.name, OPERATOR.name}
 
 
@@ -34,19 +34,19 @@ def parse_networks(text: str) -> tuple[Network, ...]:
     return tuple(ip_network(one.strip()) for one in text.split(",") if one.strip())
 
 
-def client_address(peer: str | None, forwarded: Iterable[str], trusted: Iterable[Network]) -> str:
+@lru_cache(maxsize=4096)
+def client_address(peer: str | None, forwarded: str, trusted: tuple[Network, ...]) -> str:
     """The address that a request comes from: the peer, or behind our own proxies the last one that they did not add themselves.
 
     Args:
         peer: address of the connection.
-        forwarded: values of X-Forwarded-For, in order; each proxy adds whom it was asked by at the end. Anybody may have written the
-            beginning, so it is read from the end and only as far as the proxies are trusted.
+        forwarded: X-Forwarded-For; each proxy adds whom it was asked by at the end. Anybody may have written the beginning, so it is read
+            from the end and only as far as the proxies are trusted.
         trusted: networks of the operator's proxies.
     """
-    networks = tuple(trusted)
     found = _address(peer)
-    chain = [one.strip() for value in forwarded for one in value.split(",")]
-    while found is not None and chain and any(found in network for network in networks):
+    chain = forwarded.split(",") if forwarded else []
+    while found is not None and chain and any(found in network for network in trusted):
         before = _address(chain.pop())
         if before is None:
             break
@@ -58,14 +58,19 @@ def client_address(peer: str | None, forwarded: Iterable[str], trusted: Iterable
     return str(found)
 
 
-def counted(caller: Caller | None, address: str, key: bytes, *, is_signed: bool = False) -> Counted | None:
+def counted(caller: Caller | None, address: str, key: bytes) -> Counted | None:
     """Whom to count a request for; None: nobody. Addresses are not kept, only a keyed hash of each."""
-    if caller is not None and caller.name in _FREE and not is_signed:
+    if caller is not None and caller.name in _FREE:
         return None
-    if caller is None or caller.name in _FREE or not caller.name:
-        digest = hmac.new(key, address.encode(), hashlib.sha256).hexdigest()[:32]
-        return Counted(f"address:{digest}", ANONYMOUS)
-    return Counted(f"caller:{caller.name}", getattr(caller, "tier", "general"))
+    if caller is None or not caller.name:
+        return _by_address(address, key)
+    return Counted(f"caller:{caller.name}", caller.tier)
+
+
+@lru_cache(maxsize=4096)
+def _by_address(address: str, key: bytes) -> Counted:
+    digest = hmac.new(key, address.encode(), hashlib.sha256).hexdigest()[:32]
+    return Counted(f"address:{digest}", ANONYMOUS)
 
 
 def _address(text: str | None) -> Address | None:

@@ -1,7 +1,7 @@
 """Leases of tokens in this process, taken from counters in PostgreSQL that all processes share.
 
-A request costs no question to the database while the lease lasts. kill -9 loses what the process had leased, at most `LEASE` requests of
-each caller and quota, to the caller's disadvantage; a clean end gives the month's rest back.
+A request costs no question to the database while the lease lasts. kill -9 loses what the process had leased, of a month at most `LEASE`
+requests of each caller and quota, to the caller's disadvantage; a clean end gives the month's rest back.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ class StoreDown(Exception):
 
 
 class Refused(Exception):
-    """Nothing is left of a quota. `wait_s`: whole seconds after which there is again."""
+    """Nothing is left of a quota. `wait_s`: whole seconds after which there is again; `window_s`: None for what has no window."""
 
-    def __init__(self, quota: str, limit: int, wait_s: int) -> None:
+    def __init__(self, quota: str, limit: int, wait_s: int, window_s: int | None = None) -> None:
         super().__init__(quota)
-        self.quota, self.limit, self.wait_s = quota, limit, wait_s
+        self.quota, self.limit, self.wait_s, self.window_s = quota, limit, wait_s, window_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,7 @@ class Counters:
         leases = [held.lease(ask.quota, now) for ask in asks]
         if not all(lease.left for lease in leases):
             over = [
-                Refused(ask.quota.name, ask.limit, lease.window.wait_s(now))
+                Refused(ask.quota.name, ask.limit, lease.window.wait_s(now), lease.window.seconds)
                 for ask, lease in zip(asks, leases, strict=True)
                 if lease.is_spent
             ]
@@ -138,9 +138,9 @@ class Counters:
     async def _lease(self, subject: str, held: _Held, asks: Sequence[Ask], *, may_borrow: bool) -> None:
         now = self._clock()
         wanted = [(ask, held.lease(ask.quota, now)) for ask in asks]
-        wanted = [(ask, lease) for ask, lease in wanted if lease.wants()]
+        wanted = [(ask, lease) for ask, lease in wanted if lease.wants(ask.limit)]
         try:
-            rows = await self._take(subject, [(ask, lease.window, lease.wants()) for ask, lease in wanted])
+            rows = await self._take(subject, [(ask, lease.window, lease.wants(ask.limit)) for ask, lease in wanted])
         except StoreDown:
             if not may_borrow:
                 raise

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.limits.callers import Counted
 from api.limits.counters import Counters, Refused, Spent, StoreDown
-from api.limits.headers import EXPOSED, of_answer
+from api.limits.headers import EXPOSED, of_answer, of_refusal
 from api.limits.service import Limits, asks_of
 from api.limits.tiers import COG_READS, PROCESSING, REQUESTS, Quota, Tier
 from api.limits.windows import Period
@@ -87,12 +87,7 @@ class Limited:
 
     async def _refuse(self, refused: Refused, who: Counted, scope: Scope, receive: Receive, send: Send) -> None:
         self._metrics.refusals.labels(refused.quota).inc()
-        headers = {
-            "Retry-After": str(refused.wait_s),
-            "RateLimit": f'"{refused.quota}";r=0;t={refused.wait_s}',
-            "Cache-Control": "no-store",
-            **_CORS,
-        }
+        headers = {**of_refusal(refused), **_CORS}
         detail = f"the quota {refused.quota!r} of {refused.limit} is used up; try again in {refused.wait_s} s"
         facts = {
             "quota": refused.quota, "limit": refused.limit, "actual": refused.limit, "remaining": 0,

@@ -18,7 +18,6 @@ from api.limits.counters import Ask, Counters
 from api.limits.downloads import Downloads
 from api.limits.tiers import Quota, Tier, load_tiers
 from api.settings import ApiSettings
-from api.signed import SIGNED
 from db.pools import Pool
 from db.queries import sql
 
@@ -28,6 +27,8 @@ log = logging.getLogger(__name__)
 _BEAT_S = 1.0
 _IDLE_BEATS, _FORGET_BEATS = 10, 3600
 _FORGET_S = 40 * 86400
+#: Signs at the end of X-Forwarded-For that are looked at: more proxies of ours than anybody has.
+_MOST_FORWARDED = 500
 
 
 class Limits:
@@ -49,8 +50,9 @@ class Limits:
     def who(self, request: Request) -> Counted | None:
         """Whom to count a request for; None: nobody."""
         peer = request.client.host if request.client else None
-        address = client_address(peer, request.headers.getlist("x-forwarded-for"), self._trusted)
-        return counted(caller_of(request), address, self._key, is_signed=SIGNED in request.scope)
+        forwarded = ",".join(request.headers.getlist("x-forwarded-for"))[-_MOST_FORWARDED:] if self._trusted else ""
+        address = client_address(peer, forwarded, self._trusted)
+        return counted(caller_of(request), address, self._key)
 
     @contextlib.asynccontextmanager
     async def running(self, pool: Pool, key: bytes) -> AsyncIterator[None]:

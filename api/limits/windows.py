@@ -2,7 +2,8 @@
 
 A window is a minute or a calendar month, in UTC. Of each a caller has so many tokens; a process takes some at once from the counter that
 all processes share (a lease) and spends them from memory. Nobody ever gets more than the limit; with P processes somebody may be refused
-up to (P - 1) * LEASE requests early, while the others still hold what they have taken.
+up to (P - 1) leases early, while the others still hold what they have taken. A lease is `LEASE` tokens; of a minute with very many requests
+it is a hundredth of them.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Final
 
 #: Tokens that a process takes at once, at most.
 LEASE: Final = 20
+_SHARE: Final = 100
 
 
 class Period(Enum):
@@ -75,9 +77,11 @@ class Lease:
         """Nothing here, and nothing at the counter when it was asked."""
         return self.left == 0 and self.elsewhere == 0
 
-    def wants(self) -> int:
+    def wants(self, limit: int) -> int:
         """How many tokens to ask the counter for; 0: enough are here, or it has none."""
-        return LEASE if self.left == 0 and self.elsewhere != 0 else 0
+        if self.left or self.elsewhere == 0:
+            return 0
+        return max(LEASE, limit // _SHARE) if self.window.seconds <= 60 else LEASE
 
     def granted(self, tokens: int, elsewhere: int) -> None:
         """The counter has given so many tokens and has so many left."""

@@ -143,6 +143,7 @@ async def test_a_minute_has_so_many_requests_and_the_promised_wait_is_enough(
             "RATE_LIMITED", "default", 5, "general",
         )  # fmt: skip
         assert left(refused) == (0, wait_s)
+        assert refused.headers["ratelimit-policy"] == '"default";q=5;w=60'
         assert refused.headers["access-control-allow-origin"] == "*"
         clock.now += wait_s - 1
         assert (await http.get("/stac/search")).status_code == 429

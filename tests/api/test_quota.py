@@ -57,7 +57,7 @@ def test_who_asks_is_told_what_is_left(site: httpx.Client) -> None:
     assert (state["caller"], state["tier"], state["limits"], state["uploads"]) == (None, "anonymous", True, None)
     quotas = {one["quota"]: one for one in state["quotas"]}
     assert quotas["default"] == {
-        "quota": "default", "limit": 6, "used": 5, "remaining": 1, "period": "minute", "resets": "2026-09-21T14:14:00Z",
+        "quota": "default", "limit": 6, "used": 5, "remaining": 1, "period": "minute", "resets": "2026-09-21T14:14:00.000000Z",
     }  # fmt: skip
     assert (quotas["processing"]["limit"], quotas["processing"]["used"]) == (2, 0)  # there was no such item
     assert quotas["cog-reads"]["remaining"] is None

@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -16,9 +17,12 @@ import httpx
 import numpy as np
 import psycopg
 import pytest
+from starlette.types import Receive, Scope, Send
 
+from api.access import CALLER
 from api.settings import ApiSettings
-from api.signatures import PARAMETER, Place, Signer, sign
+from api.signatures import PARAMETER, Place, Signer, sign, verify
+from api.signed import Signed
 from db.pools import open_pool
 from db.settings import DatabaseSettings
 from ingest.settings import IngestSettings
@@ -175,6 +179,27 @@ def test_a_collection_s_signature_opens_its_items(site: Site) -> None:
         assert_problem(site.http.get(urls["tilejson"].replace("/uploads/", "/other/")), 403, "SIGNATURE_INVALID")
 
 
+def test_pixels_of_a_private_collection_are_kept_by_nobody_either(site: Site) -> None:
+    columns = "(collection_id, visibility, owner)"
+    site.do(f"insert into federator.collection_access {columns} values ('uploads', 'private', 'user:ann')")
+    try:
+        for asked, status in (
+            (site.signed_by(ANN), 200),
+            (site.signed_by(Signer("ben", ("user:ben",), "general")), 404),
+        ):
+            answer = site.http.get(f"{site.base}/info", params=asked)
+            assert (answer.status_code, answer.headers["cache-control"]) == (status, "private, no-store")
+        assert site.http.post("/raster/signed", json={"collection": "uploads"}).status_code == 404
+    finally:
+        site.do("delete from federator.collection_access")
+
+
+def test_a_signature_of_the_operator_s_does_not_name_him(site: Site) -> None:
+    signature = site.asked(item=site.item)["signature"]["value"]
+    signer, _ = verify(site.key, f"{site.base}/info", signature, time.time())
+    assert (signer.name, signer.principals) == ("", ("role:admin",))
+
+
 def test_a_signature_is_worth_what_its_signer_may_see_now(site: Site) -> None:
     asked = site.signed_by(ANN)
     absent = site.http.get(f"{site.base}-not-there/info", params=site.signed_by(ANN, item=f"{site.item}-not-there"))
@@ -253,6 +278,26 @@ def test_wrong_wishes_are_refused(site: Site, body: bytes) -> None:
     answer = site.http.post("/raster/signed", content=body)
     assert answer.status_code == 400, answer.text
     assert answer.json()["code"] in ("INVALID_BODY", "INVALID_PARAMETER")
+
+
+async def test_nobody_inside_nor_the_server_s_access_log_sees_the_signature() -> None:
+    seen: list[Scope] = []
+
+    async def inside(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(scope)
+
+    async def nothing(*_: Any) -> Any:
+        return {}
+
+    key = b"k" * 32
+    place = Place("c", "i")
+    signature = sign(key, place, ANN, int(time.time()) + 60)
+    query = f"assets=data&{PARAMETER.upper()}={signature}&rescale=0%2C9"
+    path = f"{place.path}info"
+    scope: Scope = {"type": "http", "method": "GET", "path": path, "query_string": query.encode(), "headers": []}
+    await Signed(inside, SimpleNamespace(state=SimpleNamespace(tile_key=key)))(scope, nothing, nothing)
+    assert seen[0]["query_string"] == scope["query_string"] == b"assets=data&rescale=0%2C9"
+    assert seen[0][CALLER].principals == ANN.principals
 
 
 def test_no_signature_is_left_in_logs_and_metrics(site: Site, caplog: pytest.LogCaptureFixture) -> None:
