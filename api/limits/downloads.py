@@ -34,6 +34,8 @@ WAIT_S = 10.0
 LOOK_S = 0.1
 #: Seconds of silence that a connection may make up for at once.
 BURST_S = 0.1
+#: Shorter waits are added up: each costs a turn of the loop, which on a busy machine takes longer than the wait.
+LEAST_WAIT_S = 0.02
 _DOWN = (psycopg.Error, PoolTimeout, OSError, TimeoutError)
 
 
@@ -129,7 +131,8 @@ class Downloads:
         async def slowed(message: Message) -> None:
             if size := len(message.get("body", b"")):
                 rate = tier.slow_bytes_per_second if self._is_slow(caller, tier) else tier.bytes_per_second
-                if rate is not None and (wait_s := pace.wait_s(size, rate, time.monotonic())):
+                wait_s = pace.wait_s(size, rate, time.monotonic()) if rate is not None else 0.0
+                if wait_s >= LEAST_WAIT_S:
                     await asyncio.sleep(wait_s)
                 self._bytes[subject] += size
                 caller.used += size
