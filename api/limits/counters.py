@@ -27,6 +27,8 @@ PATIENCE_S = 2.0
 REST_S = 2.0
 #: Seconds without a request after which a caller's rest of the month goes back.
 IDLE_S = 60.0
+#: How often to ask for a lease: once more when its window has ended meanwhile.
+_TRIES = 2
 
 
 class StoreDown(Exception):
@@ -96,13 +98,16 @@ class Counters:
         if held is None:
             held = self._held[subject] = _Held()
         spent = self._spent(held, asks)
-        if spent is None:
-            async with held.lock:
+        if spent is not None:
+            return spent
+        async with held.lock:
+            for _ in range(_TRIES):
                 spent = self._spent(held, asks)
-                if spent is None:
-                    await self._lease(subject, held, asks, may_borrow=may_borrow)
-                    spent = self._spent(held, asks)
-        if spent is None:  # the window has just changed, and the new one is not leased
+                if spent is not None:
+                    return spent
+                await self._lease(subject, held, asks, may_borrow=may_borrow)
+            spent = self._spent(held, asks)
+        if spent is None:
             raise StoreDown
         return spent
 
@@ -122,6 +127,8 @@ class Counters:
         """Spend from memory. None: the counter has to be asked."""
         now = held.used_at = self._clock()
         leases = [held.lease(ask.quota, now) for ask in asks]
+        for lease in leases:
+            lease.doubt(now)
         if not all(lease.left for lease in leases):
             over = [
                 Refused(ask.quota.name, ask.limit, lease.window.wait_s(now), lease.window.seconds)
@@ -139,6 +146,8 @@ class Counters:
         now = self._clock()
         wanted = [(ask, held.lease(ask.quota, now)) for ask in asks]
         wanted = [(ask, lease) for ask, lease in wanted if lease.wants(ask.limit)]
+        for _, lease in wanted:
+            lease.asked_at = now
         try:
             rows = await self._take(subject, [(ask, lease.window, lease.wants(ask.limit)) for ask, lease in wanted])
         except StoreDown:
@@ -153,7 +162,7 @@ class Counters:
 
     async def _take(self, subject: str, wanted: Sequence[tuple[Ask, Window, int]]) -> dict[str, tuple[int, int]]:
         """Quota -> (tokens given, tokens taken by everybody)."""
-        if time.monotonic() < self._down_until:
+        if self._clock() < self._down_until:
             raise StoreDown
         ordered = sorted(wanted, key=lambda one: one[0].quota.name)  # everybody locks rows in the same order
         values = (
@@ -167,7 +176,7 @@ class Counters:
             async with asyncio.timeout(PATIENCE_S), self._pool.connection(timeout=PATIENCE_S) as conn:
                 rows = await (await conn.execute(sql("limits.take"), values)).fetchall()
         except (psycopg.Error, PoolTimeout, OSError, TimeoutError) as error:
-            self._down_until = time.monotonic() + REST_S
+            self._down_until = self._clock() + REST_S
             log.error("the counters of quotas do not answer", extra={"reason": type(error).__name__})
             raise StoreDown from error
         return {row["quota"]: (row["granted"], row["taken"]) for row in rows}

@@ -54,9 +54,11 @@ class Pace:
 
 @dataclass(slots=True)
 class _Caller:
-    """What this process knows of one caller's downloads."""
+    """What this process knows of one caller's downloads: how many are `here`, how many of these hold a place."""
 
     here: int = 0
+    held: int = 0
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     used: int = 0
     known_at: float = field(default=-1e9)
 
@@ -87,27 +89,34 @@ class Downloads:
         finally:
             caller.here -= 1
             if place is not None:
+                caller.held -= 1
                 await self._free(place)
 
     async def _take(self, subject: str, caller: _Caller, tier: Tier) -> UUID | None:
-        """A place, when places are limited."""
-        until = time.monotonic() + WAIT_S
-        while (places := self._places_of(caller, tier)) is not None:
-            place = uuid4()
-            try:
-                async with self._pool.connection(timeout=PATIENCE_S) as conn:
-                    row = await (
-                        await conn.execute(sql("limits.take_place"), (place, subject, places, LIFE_S))
-                    ).fetchone()
-            except _DOWN:
-                row = {"is_taken": caller.here <= places}  # this process alone
-            if row and row["is_taken"]:
-                self._places.add(place)
-                return place
-            if time.monotonic() > until:
-                raise Refused(CONNECTIONS, places, round(WAIT_S))
-            await asyncio.sleep(LOOK_S)
+        """A place, when places are limited. Of one caller's connections here one looks and the others stand behind it."""
+        try:
+            async with asyncio.timeout(WAIT_S), caller.turn:
+                while (places := self._places_of(caller, tier)) is not None:
+                    if (place := await self._take_one_of(subject, caller, places)) is not None:
+                        return place
+                    await asyncio.sleep(LOOK_S)
+        except TimeoutError:
+            raise Refused(CONNECTIONS, self._places_of(caller, tier) or 0, round(WAIT_S)) from None
         return None
+
+    async def _take_one_of(self, subject: str, caller: _Caller, places: int) -> UUID | None:
+        place = uuid4()
+        try:
+            async with self._pool.connection(timeout=PATIENCE_S) as conn:
+                row = await (await conn.execute(sql("limits.take_place"), (place, subject, places, LIFE_S))).fetchone()
+            is_taken = row is not None and bool(row["is_taken"])
+        except (psycopg.Error, PoolTimeout, OSError):
+            is_taken = caller.held < places  # this process alone
+        if not is_taken:
+            return None
+        caller.held += 1
+        self._places.add(place)
+        return place
 
     async def _free(self, *places: UUID) -> None:
         self._places.difference_update(places)

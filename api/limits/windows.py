@@ -17,6 +17,8 @@ from typing import Final
 #: Tokens that a process takes at once, at most.
 LEASE: Final = 20
 _SHARE: Final = 100
+#: Seconds for which it is believed that nothing is left.
+_DOUBT_S: Final = 20
 
 
 class Period(Enum):
@@ -59,13 +61,14 @@ class Lease:
     """What a process holds of one caller's quota in one window.
 
     `left` tokens are its own; `elsewhere` were free at the counter when it asked last, less what it took then; `borrowed` were given out
-    while the counter did not answer.
+    while the counter did not answer; it was asked last at `asked_at`, seconds since 1970.
     """
 
     window: Window
     left: int = 0
     elsewhere: int | None = None
     borrowed: int = 0
+    asked_at: float = 0.0
 
     @property
     def remaining(self) -> int:
@@ -76,6 +79,11 @@ class Lease:
     def is_spent(self) -> bool:
         """Nothing here, and nothing at the counter when it was asked."""
         return self.left == 0 and self.elsewhere == 0
+
+    def doubt(self, now: float) -> None:
+        """A counter that had nothing is asked again after a while: others may have given back, or it did not answer then."""
+        if self.is_spent and now - self.asked_at >= _DOUBT_S:
+            self.elsewhere = None
 
     def wants(self, limit: int) -> int:
         """How many tokens to ask the counter for; 0: enough are here, or it has none."""

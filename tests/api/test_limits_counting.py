@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import psycopg
@@ -268,6 +268,24 @@ async def test_without_counters_reads_go_on_to_a_limit_and_writes_are_refused(st
             await counters.spend("caller:down", [ASK], may_borrow=True)
         with pytest.raises(Refused):
             await counters.spend("caller:down", [ASK], may_borrow=True)
+
+
+async def test_a_month_that_was_used_up_while_the_counters_were_down_goes_on_when_they_are_back(
+    store: DatabaseSettings,
+) -> None:
+    clock, ask = Clock(), Ask(PROCESSING, 3)
+    async with open_pool(store, min_size=0, max_size=1) as closed, open_pool(store, min_size=0, max_size=1) as pool:
+        await closed.close()
+        database = SimpleNamespace(connection=closed.connection)
+        counters = Counters(cast(Pool, database), clock)
+        for _ in range(3):
+            await counters.spend("caller:back", [ask], may_borrow=True)
+        with pytest.raises(Refused):
+            await counters.spend("caller:back", [ask], may_borrow=True)
+        database.connection = pool.connection
+        clock.now += 30
+        (spent,) = await counters.spend("caller:back", [ask], may_borrow=True)
+        assert spent.remaining == 2
 
 
 async def test_the_middleware_without_counters(store: DatabaseSettings, settings: ApiSettings) -> None:
