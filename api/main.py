@@ -30,7 +30,7 @@ from api.stac import create_stac_app
 from api.stac.documents import Documents
 from api.stac.search import Searcher
 from db import DatabaseSettings, resolve
-from db.pools import open_pool, psycopg_options
+from db.pools import Pool, open_pool, psycopg_options
 from db.queries import sql
 from ingest.collection_files import ensure_collections
 from ingest.operator_files import adopt_files
@@ -86,7 +86,7 @@ def create_app(
             if isinstance(reads, Reads):
                 reads.on_switch = changes.read_elsewhere
             raster.state.dbpool = _sync_pool(resolved)
-            raster.state.tile_key = tile_key = await reads.fetchval(sql("api.secret"), "tile-url")
+            raster.state.tile_key = tile_key = await _secret(pool, "tile-url")
             try:
                 async with watching(reads), changes.listening(), limits.running(pool, tile_key):
                     yield
@@ -136,6 +136,15 @@ def create_app(
     limited = Limited(documents, app, limits, app.state.metrics) if limits.is_on else documents
     app.front = Measured(Signed(limited, raster), app.state.metrics)
     return app
+
+
+async def _secret(pool: Pool, name: str) -> bytes:
+    """What something is signed with."""
+    async with pool.connection() as conn:
+        row = await (await conn.execute(sql("api.secret"), (name,))).fetchone()
+    if row is None:
+        raise LookupError(f"the database has no secret {name!r}")
+    return bytes(row["value"])
 
 
 def _sync_pool(database: DatabaseSettings) -> ConnectionPool:
