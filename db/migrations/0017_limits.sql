@@ -40,8 +40,9 @@ declare
 begin
     perform set_config('synchronous_commit', 'off', true); -- a crash of the server forgets less than a second
     for n in 1 .. cardinality(in_quotas) loop
-        insert into federator.usage values (in_subject, in_quotas[n], in_windows[n], 0) on conflict do nothing;
-        select * into held from federator.usage as u where u.subject = in_subject and u.quota = in_quotas[n] for update;
+        insert into federator.usage as u values (in_subject, in_quotas[n], in_windows[n], 0)
+        on conflict on constraint usage_pkey do update set quota = u.quota -- locks the row that is there
+        returning u.* into held;
         if held.window_start < in_windows[n] then
             held.window_start := in_windows[n];
             held.taken := 0;

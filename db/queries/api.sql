@@ -1,9 +1,10 @@
 -- name: item
--- For tiles: the item as it is now, and whether everybody may see it. Of a signer ($4) only what his principals are worth now.
+-- For tiles: the item as it is now, whether everybody may see it, and the principals that it was read with: of a signer ($4) only what his
+-- are worth now.
 -- Read through psycopg's raw cursor like all of ours.
 select pgstac.get_item($1, $2) as item,
     $2 <> all (federator.hidden_collections('{}'))
-        and not exists (select from pgstac.items where id = $1 and collection = $2 and private is not null) as is_public
+        and not exists (select from pgstac.items where id = $1 and collection = $2 and private is not null) as is_public, principals
 from (select case when $4 then federator.present_principals($3::text[]) else $3::text[] end as principals) as caller
 where $2 <> all (federator.hidden_collections(principals)) and not exists (
     select from pgstac.items where id = $1 and collection = $2 and private is not null and not federator.may_read(private, principals));

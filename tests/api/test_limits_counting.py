@@ -99,7 +99,9 @@ async def process(
 ) -> AsyncIterator[Callable[..., httpx.AsyncClient]]:
     """One process with its counters; gives clients of callers."""
     limits, metrics = Limits(settings, clock), Metrics()
-    parts_app = SimpleNamespace(state=SimpleNamespace(parts=SimpleNamespace(settings=settings)))
+    parts_app = SimpleNamespace(
+        state=SimpleNamespace(parts=SimpleNamespace(settings=settings, people=SimpleNamespace(is_open=False)))
+    )
     limited = Limited(answering, parts_app, limits, metrics)
     async with contextlib.AsyncExitStack() as stack:
         pool = await stack.enter_async_context(open_pool(store, min_size=0, max_size=4))
