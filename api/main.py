@@ -12,7 +12,19 @@ from psycopg_pool import ConnectionPool
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api import home, lineage, management, quota, sources, static_files, tus, tus_headers, upload_page, upload_parts, uploads
+from api import (
+    home,
+    lineage,
+    management,
+    quota,
+    sources,
+    static_files,
+    tus,
+    tus_headers,
+    upload_page,
+    upload_parts,
+    uploads,
+)
 from api.changes import Changes
 from api.encoding import Encoded
 from api.limits.headers import EXPOSED as LIMITS_EXPOSED
