@@ -22,8 +22,8 @@ from api.limits.windows import Period
 from api.metrics import Metrics
 from api.problems import answer
 
-#: Neither counted nor refused: operators' pages, and what tells how much is left.
-_FREE = frozenset({"_mgmt", "quota", "favicon.ico", ""})
+#: Neither counted nor refused: operators' pages, files of our own pages, and what tells how much is left.
+_FREE = frozenset({"_mgmt", "quota", "favicon.ico", "static", ""})
 _PROCESSING = re.compile(r"/raster/(collections|searches)/")
 _FILE = re.compile(r"/uploads/[^/]+/data\.tif")
 #: POSTs that change nothing.
