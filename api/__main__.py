@@ -39,6 +39,7 @@ def _settings() -> ApiSettings:
 def serve() -> None:
     """Serve HTTP until SIGTERM or Ctrl-C; SIGHUP replaces the serving processes one by one. Needs a migrated database."""
     settings = _settings()
+    from api.limits.tiers import TiersInvalid, load_tiers
     from api.server import serve as run
     from db.migrate import is_current
     from ingest.errors import SourceInvalid
@@ -50,7 +51,8 @@ def serve() -> None:
         from ingest.settings import IngestSettings
 
         load_sources(IngestSettings().sources_dir)
-    except (DbError, SourceInvalid) as error:
+        load_tiers(settings.tiers_file)
+    except (DbError, SourceInvalid, TiersInvalid) as error:
         raise _fail(str(error)) from None
     run(settings)
 

@@ -37,6 +37,7 @@ def links(root: str) -> list[dict[str, str]]:
         {"rel": "upload", "href": f"{root}/upload", "title": "Upload a raster"},
         {"rel": "sources", "href": f"{root}/sources", "title": "Sources"},
         {"rel": "log", "href": f"{root}/lineage/v1/events", "title": "Log: events"},
+        {"rel": "quota", "href": f"{root}/quota", "title": "What you may ask for"},
         {"rel": "health", "href": f"{root}/_mgmt/health", "title": "Health"},
         {"rel": "metrics", "href": f"{root}/_mgmt/metrics", "title": "Metrics"},
     ]

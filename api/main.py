@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
@@ -11,9 +12,24 @@ from psycopg_pool import ConnectionPool
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api import home, lineage, management, sources, static_files, tus, tus_headers, upload_page, upload_parts, uploads
+from api import (
+    home,
+    lineage,
+    management,
+    quota,
+    sources,
+    static_files,
+    tus,
+    tus_headers,
+    upload_page,
+    upload_parts,
+    uploads,
+)
 from api.changes import Changes
 from api.encoding import Encoded
+from api.limits.headers import EXPOSED as LIMITS_EXPOSED
+from api.limits.middleware import Limited
+from api.limits.service import Limits
 from api.metrics import Measured, Metrics, Routed
 from api.parts import Parts
 from api.people import key_routes, login, user_routes
@@ -23,11 +39,12 @@ from api.public_url import PublicUrl
 from api.raster import create_raster_app
 from api.reads import Reads, open_reads, watching
 from api.settings import ApiSettings
+from api.signed import Signed
 from api.stac.app import create_stac_app
 from api.stac.documents import Documents
 from api.stac.search import Searcher
 from db import DatabaseSettings, resolve
-from db.pools import open_pool, psycopg_options
+from db.pools import Pool, open_pool, psycopg_options
 from db.queries import sql
 from ingest.collection_files import ensure_collections
 from ingest.operator_files import adopt_files
@@ -48,9 +65,21 @@ class Application(FastAPI):
         await super().__call__(scope, receive, send)
 
 
-def create_app(settings: ApiSettings, database: DatabaseSettings | None = None) -> Application:
-    """Return the application; pools are opened in its lifespan. `database` None: what the environment names."""
+def create_app(
+    settings: ApiSettings, database: DatabaseSettings | None = None, *, clock: Callable[[], float] = time.time
+) -> Application:
+    """Return the application; pools are opened in its lifespan.
+
+    Args:
+        settings: of the HTTP side.
+        database: None: what the environment names.
+        clock: seconds since 1970, of the windows of quotas.
+
+    Raises:
+        TiersInvalid: the operator's file of tiers cannot be used.
+    """
     stac, raster = create_stac_app(settings), create_raster_app(settings)
+    limits = Limits(settings, clock)
     environment = IngestSettings()
     ingest = environment.model_copy(
         update={"data_dir": settings.data_dir, "public_url": settings.public_url.rstrip("/")}
@@ -71,8 +100,9 @@ def create_app(settings: ApiSettings, database: DatabaseSettings | None = None) 
             if isinstance(reads, Reads):
                 reads.on_switch = changes.read_elsewhere
             raster.state.dbpool = _sync_pool(resolved)
+            raster.state.tile_key = tile_key = await _secret(pool, "tile-url")
             try:
-                async with watching(reads), changes.listening():
+                async with watching(reads), changes.listening(), limits.running(pool, tile_key):
                     yield
             finally:
                 raster.state.dbpool.close()
@@ -87,6 +117,7 @@ def create_app(settings: ApiSettings, database: DatabaseSettings | None = None) 
         lifespan=lifespan,
     )
     stac.state.exports = asyncio.Semaphore(settings.export_concurrency)
+    app.state.limits = limits
     app.state.metrics = stac.state.metrics = Metrics()
     app.mount("/stac", stac)  # first: routes are looked through in this order
     app.mount("/raster", raster)
@@ -105,6 +136,7 @@ def create_app(settings: ApiSettings, database: DatabaseSettings | None = None) 
         login.router,
         key_routes.router,
         user_routes.router,
+        quota.router,
     ):
         app.include_router(router)
     add_handlers(app)
@@ -114,13 +146,23 @@ def create_app(settings: ApiSettings, database: DatabaseSettings | None = None) 
     app.add_middleware(
         CORSMiddleware, allow_origins=["*"], allow_headers=["*"],
         allow_methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"],
-        expose_headers=["ETag", "Link", "Accept-Patch", "Preference-Applied", "WWW-Authenticate", *tus_headers.EXPOSED],
+        expose_headers=["ETag", "Link", "Accept-Patch", "Preference-Applied", "WWW-Authenticate", *tus_headers.EXPOSED, *LIMITS_EXPOSED],
     )  # fmt: skip
     app.add_middleware(PublicUrl, public_url=settings.public_url)
     documents = Documents(app.routed, lambda: getattr(stac.state, "changes", None), app)
-    identified = Identified(documents, lambda: getattr(getattr(app.state, "parts", None), "people", None))
+    limited = Limited(documents, app, limits, app.state.metrics) if limits.is_on else documents
+    identified = Identified(Signed(limited, raster), lambda: getattr(getattr(app.state, "parts", None), "people", None))
     app.front = Measured(identified, app.state.metrics)
     return app
+
+
+async def _secret(pool: Pool, name: str) -> bytes:
+    """What something is signed with."""
+    async with pool.connection() as conn:
+        row = await (await conn.execute(sql("api.secret"), (name,))).fetchone()
+    if row is None:
+        raise LookupError(f"the database has no secret {name!r}")
+    return bytes(row["value"])
 
 
 def _sync_pool(database: DatabaseSettings) -> ConnectionPool:

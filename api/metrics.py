@@ -47,6 +47,9 @@ class Metrics:
         self.hydrate_seconds = histogram(
             "federator_search_hydrate_seconds", "Seconds to make JSON of rows", (), _SECONDS
         )
+        self.refusals = Counter(
+            "federator_refusals_total", "Requests refused because of a quota", ("quota",), registry=self.registry
+        )
         self._children: dict[tuple[str, ...], tuple[Any, ...]] = {}
 
     def note(self, area: str, route: str, method: str, status: str, seconds: float, size: int) -> None:

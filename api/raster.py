@@ -26,11 +26,12 @@ from api.map_page import map_router, map_templates
 from api.problems import Problem, add_handlers, answer
 from api.public_url import Mounted
 from api.settings import ApiSettings
+from api.signatures import PARAMETER
+from api.signed import NAME, SIGNATURE, SIGNED, Resigned, note_private
+from api.signed import router as signed_router
 from db.queries import sql
 from ingest.settings import IngestSettings
 from ingest.uploads.service import cog_path
-
-NAME = r"^[A-Za-z0-9._~-]{1,512}$"
 
 
 def no_algorithm() -> None:
@@ -78,17 +79,21 @@ def item_of(
     collection_id: Annotated[str, Path(pattern=NAME, description="Collection")],
     item_id: Annotated[str, Path(pattern=NAME, description="Item")],
 ) -> pystac.Item:
-    """The item as it is now, read for each request so that a replaced one is never served old."""
+    """The item as it is now, read for each request so that a replaced one is never served old, nor one that is private by now."""
+    asked = (item_id, collection_id, list(principals_of(request)), SIGNED in request.scope)
     with request.app.state.dbpool.connection() as conn, conn.cursor(row_factory=dict_row) as cursor:
-        row = cursor.execute(sql("api.item"), (item_id, collection_id, list(principals_of(request)))).fetchone()
+        row = cursor.execute(sql("api.item"), asked).fetchone()
     if row is None or row["item"] is None:
         raise Problem(404, "NOT_FOUND", "there is no such item")
+    note_private(request, is_private=not row["is_public"])
     return pystac.Item.from_dict(row["item"])
 
 
 def renders_of(reader: Any) -> dict[str, dict[str, Any]]:
-    """The render extension's hints of the item."""
+    """The render extension's hints of the item; links that are made of them are signed as the request is."""
     renders: dict[str, dict[str, Any]] = reader.item.properties.get("renders", {})
+    if (signature := SIGNATURE.get()) is not None:
+        return {name: {**values, PARAMETER: signature} for name, values in renders.items()}
     return renders
 
 
@@ -116,8 +121,10 @@ def create_raster_app(settings: ApiSettings) -> FastAPI:
     app.include_router(items.router, prefix="/collections/{collection_id}/items/{item_id}", tags=["items"])
     app.include_router(TMSFactory().router, tags=["tile matrix sets"])
     app.include_router(ColorMapFactory().router, tags=["colour maps"])
+    app.include_router(signed_router)
     add_handlers(app)
     for kind in (ValueError, IndexError):  # what rio-tiler and titiler raise for options that do not fit
         app.add_exception_handler(kind, _on_bad_option)
     app.add_middleware(Mounted)
+    app.add_middleware(Resigned)
     return app

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from pathlib import Path
 
 from pydantic import Field, SecretStr, field_validator
@@ -101,6 +102,33 @@ class ApiSettings(BaseSettings):
     def audiences(self) -> list[str]:
         """What the provider's tokens must be for; none: anything."""
         return _listed(self.allowed_jwt_audiences)
+
+    signed_url_max_s: int = Field(
+        3600, ge=10, le=3600, description="Seconds that a signed tile URL is good for, at most."
+    )
+    rate_limits: bool = Field(
+        False, description="Whether requests are counted and limited by tier; 'on' for a service that others reach."
+    )
+    tiers_file: Path | None = Field(
+        None, description="The operator's own file of tiers (TOML), in the place of api/limits/tiers.toml."
+    )
+    trusted_proxies: str = Field(
+        "",
+        description="Proxies whose X-Forwarded-For is believed: addresses and networks, with commas between.",
+    )
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, value: str) -> str:
+        for one in value.split(","):
+            if one.strip():
+                ip_network(one.strip())
+        return value
+
+    @field_validator("tiers_file", mode="before")
+    @classmethod
+    def _or_none(cls, value: object) -> object:
+        return value or None
 
     def token(self) -> str | None:
         """The token in clear, None when there is none."""

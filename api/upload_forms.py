@@ -63,7 +63,7 @@ async def read_form(request: Request, limit: int) -> dict[str, Any]:
     except orjson.JSONDecodeError:
         raise Problem(400, "INVALID_BODY", "the body is no JSON") from None
     if not isinstance(form, dict):
-        raise Problem(400, "INVALID_BODY", "the body is a JSON object with collection, datetime and title")
+        raise Problem(400, "INVALID_BODY", "the body is a JSON object")
     return form
 
 

@@ -39,7 +39,7 @@ _MADE_HERE = frozenset({b"content-length", b"content-encoding", b"etag", b"cache
 _OF_BODY = frozenset({b"content-length", b"content-type", b"content-encoding"})
 _VARY = (b"vary", b"Accept-Encoding, Authorization")
 _ANY_ORIGIN = (b"access-control-allow-origin", b"*")
-_EXPOSED = (b"access-control-expose-headers", b"ETag, Location")
+_EXPOSED = (b"access-control-expose-headers", b"ETag, Location, RateLimit, RateLimit-Policy, Retry-After")
 
 _Header = tuple[bytes, bytes]
 

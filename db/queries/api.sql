@@ -1,8 +1,23 @@
 -- name: item
--- For tiles: the item as it is now. Read through psycopg's raw cursor like all of ours.
-select pgstac.get_item($1, $2) as item
-where $2 <> all (federator.hidden_collections($3::text[])) and not exists (
-    select from pgstac.items where id = $1 and collection = $2 and private is not null and not federator.may_read(private, $3::text[]));
+-- For tiles: the item as it is now, whether everybody may see it, and the principals that it was read with: of a signer ($4) only what his
+-- are worth now.
+-- Read through psycopg's raw cursor like all of ours.
+select pgstac.get_item($1, $2) as item,
+    $2 <> all (federator.hidden_collections('{}'))
+        and not exists (select from pgstac.items where id = $1 and collection = $2 and private is not null) as is_public, principals
+from (select case when $4 then federator.present_principals($3::text[]) else $3::text[] end as principals) as caller
+where $2 <> all (federator.hidden_collections(principals)) and not exists (
+    select from pgstac.items where id = $1 and collection = $2 and private is not null and not federator.may_read(private, principals));
+
+-- name: has_item
+-- Whether there is one that the caller may see.
+select true as found from pgstac.items
+where id = $1 and collection = $2 and $2 <> all (federator.hidden_collections($3::text[]))
+    and (private is null or federator.may_read(private, $3::text[]));
+
+-- name: secret
+-- What something is signed with; the same for all processes.
+select value from federator.secret where name = $1;
 
 -- name: sources
 -- Newest run, cursor and refused records per source and collection; the plain cursor only, not those of limited runs.

@@ -57,8 +57,13 @@ def _check_bytes(settings: IngestSettings, used: int, more: int) -> None:
         )  # fmt: skip
 
 
-async def _usage(conn: Connection, owner: str) -> dict[str, int]:
-    await conn.execute(sql("uploads.lock_owner"), (owner,))
+async def usage(conn: Connection, owner: str) -> dict[str, int]:
+    """What an owner has now: `open` unfinished uploads, and `bytes`. Only to be told; nobody waits."""
     row = await (await conn.execute(sql("uploads.usage"), (owner,))).fetchone()
     assert row is not None
     return {"open": int(row["open"]), "bytes": int(row["bytes"])}
+
+
+async def _usage(conn: Connection, owner: str) -> dict[str, int]:
+    await conn.execute(sql("uploads.lock_owner"), (owner,))
+    return await usage(conn, owner)

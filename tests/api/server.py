@@ -6,9 +6,10 @@ import contextlib
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from api.main import create_app
 from api.settings import ApiSettings
@@ -23,9 +24,22 @@ def listening() -> tuple[socket.socket, str]:
 
 
 @contextlib.contextmanager
-def running(settings: ApiSettings, database: DatabaseSettings, listener: socket.socket) -> Iterator[str]:
+def running(
+    settings: ApiSettings,
+    database: DatabaseSettings,
+    listener: socket.socket,
+    *,
+    clock: Callable[[], float] = time.time,
+) -> Iterator[str]:
     """Serve on an already bound socket in a thread; yields the base URL."""
-    config = uvicorn.Config(create_app(settings, database), log_level="warning", lifespan="on", ws="none")
+    with serving(create_app(settings, database, clock=clock), listener):
+        yield settings.public_url
+
+
+@contextlib.contextmanager
+def serving(app: ASGIApp, listener: socket.socket) -> Iterator[None]:
+    """Serve any application on an already bound socket in a thread."""
+    config = uvicorn.Config(app, log_level="warning", lifespan="on", ws="none")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
@@ -34,7 +48,7 @@ def running(settings: ApiSettings, database: DatabaseSettings, listener: socket.
         time.sleep(0.02)
     assert server.started, "the application did not start"
     try:
-        yield settings.public_url
+        yield
     finally:
         server.should_exit = True
         thread.join(timeout=20)
