@@ -109,13 +109,13 @@ async def offers(request: Request) -> Response:
 async def create(request: Request) -> Response:
     """Make an upload by tus; a body of up to 1 MiB may come with it."""
     parts, headers = parts_of(request), request.headers
-    owner = require(request, "upload").name
+    caller = require(request, "upload")
     tus.check_version(headers)
     length = tus.upload_length(headers)
     text = headers.get("upload-metadata", "")
     form: dict[str, Any] = {**tus.metadata(text), "length": length}
     first = await _first_bytes(request, length) if "content-type" in headers else None
-    upload = await make_upload(parts, owner, form, tus_metadata=text)
+    upload = await make_upload(parts, caller, form, tus_metadata=text)
     answered = {"Location": f"{parts.root}/uploads/{upload.id}", **_expires(upload)}
     if first is not None:
         body = receiving.Body(0, len(first), tus.checksum(headers))

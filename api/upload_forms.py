@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 import orjson
 from starlette.requests import Request
 
-from api.access import owns, require
+from api.access import Caller, owns, require
 from api.parts import Parts, parts_of
 from api.problems import Problem
 from ingest.uploads import parts as store_parts
-from ingest.uploads import service
+from ingest.uploads import service, targets
 from ingest.uploads.model import Upload
 from ingest.uploads.registration import describe
 
@@ -67,16 +69,17 @@ async def read_form(request: Request, limit: int) -> dict[str, Any]:
     return form
 
 
-async def make_upload(parts: Parts, owner: str, form: dict[str, Any], *, tus_metadata: str = "") -> Upload:
+async def make_upload(parts: Parts, caller: Caller, form: dict[str, Any], *, tus_metadata: str = "") -> Upload:
     """Make an upload of what a form says.
 
     Raises:
         Problem: 422.
-        UploadRejected: see `service.create` and `registration.describe`.
+        UploadRejected: see `service.create`, `targets.find_target` and `registration.describe`.
     """
     name = service.clean_file_name(_text(form, "filename", None) or _text(form, "name", None) or "")
     title = _text(form, "title", None)
     length = _length(form)
+    collection = _text(form, "collection", None) or "uploads"
     plan = service.Plan(
         length=length,
         sha256=_sha256(form),
@@ -84,15 +87,25 @@ async def make_upload(parts: Parts, owner: str, form: dict[str, Any], *, tus_met
         tus_metadata=tus_metadata,
         keep_original=_flag(form, "keep_original", default=True),
         part_bytes=_part_bytes(parts, form, length),
+        has_range=form.get("start_datetime") is not None,
+    )
+    wish = targets.Wish(
+        _text(form, "item", None),
+        _text(form, "asset", None),
+        _text(form, "replaces", None),
+        _flag(form, "replace", default=False),
     )
     async with parts.pool.connection() as conn, conn.transaction():
+        target = await targets.find_target(
+            conn, collection, wish, owns=partial(owns, caller), principals=caller.principals
+        )
         upload = await service.create(
             conn,
-            collection=_text(form, "collection", None) or "uploads",
+            collection=collection,
             when=_text(form, "datetime", None),
             title=(name or "") if title is None else title,
-            owner=owner,
-            plan=plan,
+            owner=caller.name,
+            plan=replace(plan, target=target),
             limits=parts.ingest,
         )
         await describe(conn, upload.id, form)

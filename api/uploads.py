@@ -16,7 +16,7 @@ from api.problems import Problem
 from api.upload_forms import make_upload, own_upload, parse_id, read_form
 from ingest.sanitise import time_text
 from ingest.uploads import receiving, service
-from ingest.uploads.item import COG_TYPE
+from ingest.uploads.item import COG_TYPE, item_id_of
 from ingest.uploads.model import State, Upload
 
 router = APIRouter(prefix="/uploads", tags=["uploads"], route_class=tus.TusRoute)
@@ -32,7 +32,7 @@ def shown(upload: Upload, root: str) -> dict[str, Any]:
         "state": upload.state.value,
         "collection": upload.collection_id,
         "title": upload.title,
-        "datetime": time_text(upload.datetime),
+        "datetime": time_text(upload.datetime) if upload.datetime else None,
         "length": upload.length,
         "offset": upload.offset if upload.is_open else upload.length,
         "file_name": upload.file_name,
@@ -40,6 +40,9 @@ def shown(upload: Upload, root: str) -> dict[str, Any]:
         "expires": time_text(upload.expires_at) if upload.is_open else None,
         "sha256": upload.sha256,
         "item_id": upload.item_id,
+        "item": item_id_of(upload),
+        "asset": upload.asset_key,
+        "version": upload.version,
         "warnings": list(upload.warnings),
         "created": time_text(upload.created_at),
         "updated": time_text(upload.updated_at),
@@ -77,9 +80,9 @@ async def create(request: Request) -> Response:
     if tus_headers.is_tus(request.headers):
         return await tus.create(request)
     parts = parts_of(request)
-    owner = require(request, "upload").name
+    caller = require(request, "upload")
     form = await read_form(request, parts.settings.max_body_bytes)
-    upload = await make_upload(parts, owner, form)
+    upload = await make_upload(parts, caller, form)
     headers = {"Location": f"{parts.root}/uploads/{upload.id}"}
     return JSONResponse(shown(upload, parts.root), status_code=201, headers=headers)
 
@@ -111,6 +114,9 @@ async def data(upload_id: str, request: Request) -> Response:
     async with parts.pool.connection() as conn:
         upload = await service.get(conn, parse_id(upload_id))
     path = service.cog_path(parts.ingest, upload.id)
+    if upload.has_ended:
+        deleted = time_text(upload.updated_at)
+        raise Problem(410, "DELETED", "the owner has deleted this raster", item_id=upload.item_id, deleted=deleted)
     if upload.state is not State.READY or not path.is_file():
         raise Problem(404, "NOT_READY", "this upload has no finished raster")
     return FileResponse(path, media_type=COG_TYPE)

@@ -173,8 +173,10 @@ class Client(CoreCrudClient):  # type: ignore[misc]
     async def _missing(self, collection_id: str, item_id: str, request: Request) -> Exception:
         await find_collection(request, collection_id)
         async with request.app.state.get_connection(request) as conn:
-            row = await conn.fetchrow(sql("api.withdrawn_item"), collection_id, item_id)
-        return NotFoundError("no such item") if row is None else _gone(request, collection_id, row)
+            if row := await conn.fetchrow(sql("api.withdrawn_item"), collection_id, item_id):
+                return _gone(request, collection_id, row)
+            row = await conn.fetchrow(sql("uploads.deleted_item"), collection_id, item_id, list(principals_of(request)))
+        return NotFoundError("no such item") if row is None else _deleted(row)
 
 
 def searched(
@@ -233,6 +235,13 @@ def _fields(asked: PgstacSearch, request: Request, body: Mapping[str, Any] | Non
         return None
     given = body["fields"]
     return fields_of(given.get("include"), given.get("exclude"), names_include="include" in given)
+
+
+def _deleted(row: Any) -> Problem:
+    """What was there: an uploaded item that its owner has deleted."""
+    detail = "the owner has deleted this item; its history stays in the log"
+    deleted_at = row["deleted_at"].isoformat()
+    return Problem(410, "ITEM_DELETED", detail, deleted=deleted_at, item_title=row["title"], sha256=row["sha256"])
 
 
 def _gone(request: Request, collection_id: str, row: Any) -> Problem:

@@ -1,9 +1,10 @@
 -- name: insert
 -- A new upload, without bytes.
 insert into federator.upload (
-    id, owner, collection_id, title, datetime, state, length, promised_sha256, file_name, tus_metadata, keep_original, part_bytes, expires_at
+    id, owner, collection_id, title, datetime, state, length, promised_sha256, file_name, tus_metadata, keep_original, part_bytes, expires_at,
+    target_item, role, asset_key, replaces_asset
 )
-values ($1, $2, $3, $4, $5, 'created', $6, $7, $8, $9, $10, $11, now() + make_interval(secs => $12::float8 * 3600))
+values ($1, $2, $3, $4, $5, 'created', $6, $7, $8, $9, $10, $11, now() + make_interval(secs => $12::float8 * 3600), $13, $14, $15, $16)
 returning *;
 
 -- name: lock_owner
@@ -102,8 +103,9 @@ where id = $1 returning *;
 update federator.upload set length = $2, offset_bytes = $2, sha256 = $3, blake3 = $4, updated_at = now() where id = $1 returning *;
 
 -- name: set_item
--- Which item the upload becomes, and what was noticed on the way.
-update federator.upload set item_id = $2, warnings = $3, updated_at = now() where id = $1 returning *;
+-- Which item the upload is in, what was noticed on the way, and what the item needs of it when its parts change.
+update federator.upload set item_id = $2, target_item = $2, warnings = $3, version = $4, shown = $5, updated_at = now()
+where id = $1 returning *;
 
 -- name: claim
 -- Work on an upload that nobody works on: fresh, or left by a dead worker. One row or none.
@@ -113,8 +115,9 @@ where id = $1 and state in ('received', 'scanning', 'converting', 'registering')
 returning *;
 
 -- name: renew
--- The work goes on.
-update federator.upload set lease_until = now() + make_interval(secs => $2) where id = $1 and lease_until is not null;
+-- The work goes on; no row: nobody wants it any more.
+update federator.upload set lease_until = now() + make_interval(secs => $2)
+where id = $1 and lease_until is not null and state in ('received', 'scanning', 'converting', 'registering') returning id;
 
 -- name: release
 -- Give the work back: the next worker need not wait for the lease.
@@ -129,3 +132,31 @@ where (state in ('scanning', 'converting', 'registering') and coalesce(lease_unt
 -- name: collection
 -- The collection's document, to know whether it takes uploads.
 select content from pgstac.collections where id = $1;
+
+-- name: parts_of_item
+-- Uploads that an item is made of, or will be: living ones, oldest first.
+select * from federator.upload
+where collection_id = $1 and target_item = $2 and state not in ('rejected', 'failed', 'deleting', 'deleted')
+order by created_at, id;
+
+-- name: supersede
+-- Uploads of an item that has become an older version, under another id.
+update federator.upload set item_id = $3, target_item = $3, is_superseded = true, updated_at = now()
+where collection_id = $1 and item_id = $2 and state not in ('rejected', 'failed', 'deleting', 'deleted');
+
+-- name: readers
+-- Who may read an item, as it stands.
+select private::text as private from pgstac.items where collection = $1 and id = $2 and private is not null;
+
+-- name: first_of_same
+-- The owner's first ready upload of the same bytes.
+select id, collection_id, item_id from federator.upload
+where owner = $1 and sha256 = $2 and state = 'ready' and id <> $3 order by created_at, id limit 1;
+
+-- name: deleted_item
+-- What was there: an item whose uploads are all deleted. Who may not see the collection or the item is told nothing.
+select max(u.updated_at) as deleted_at, min(u.title) as title, array_agg(encode(u.sha256, 'hex') order by u.created_at) as sha256
+from federator.upload as u
+where u.collection_id = $1 and u.item_id = $2 and u.state in ('deleting', 'deleted')
+    and not exists (select from federator.hidden_items($3::text[]) as h where h.collection_id = $1 and h.item_id = $2)
+having count(*) > 0;

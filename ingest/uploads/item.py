@@ -10,6 +10,7 @@ from datetime import datetime
 from importlib.metadata import version
 from typing import Any
 from urllib.parse import urlencode
+from uuid import UUID
 
 from ingest.errors import UploadRejected
 from ingest.model import JSON
@@ -22,6 +23,8 @@ RENDER_EXTENSION = "https://stac-extensions.github.io/render/v2.0.0/schema.json"
 COG_TYPE = "image/tiff; application=geotiff; profile=cloud-optimized"
 SOFTWARE = ("rasterio", "rio-cogeo", "rio-stac")
 THUMBNAIL_SIDE = 256
+#: Key of an asset that is no upload's.
+THUMBNAIL = "thumbnail"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +47,15 @@ class Parent:
 
 
 def item_id_of(upload: Upload) -> str:
+    """The item that the upload becomes or becomes part of."""
+    return upload.target_item or new_item_id(upload.title, upload.id)
+
+
+def new_item_id(title: str, upload_id: UUID) -> str:
     """An id that people can read and that no other upload has: the title's letters, then the end of the upload's id."""
-    plain = unicodedata.normalize("NFKD", upload.title).encode("ascii", "ignore").decode().lower()
+    plain = unicodedata.normalize("NFKD", title).encode("ascii", "ignore").decode().lower()
     slug = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:60].strip("-") or "upload"
-    return f"{slug}-{upload.id.hex[-8:]}"
+    return f"{slug}-{upload_id.hex[-8:]}"
 
 
 def software() -> dict[str, str]:
@@ -100,29 +108,39 @@ def build_item(
             {"rel": "derived_from", "href": parent.href, "type": "application/geo+json", "title": parent.title}
             for parent in parents
         ],
-        "assets": {"data": _asset(upload, facts, stored, told)},
+        "assets": {upload.asset_key: _asset(upload, facts, stored, told)},
     }
-    render = render_of(facts, told)
-    place = f"{raster_url}/collections/{upload.collection_id}/items/{item_id}/preview.png"
-    item["assets"]["thumbnail"] = {
+    render = render_of(facts, told, upload.asset_key)
+    item["assets"][THUMBNAIL] = thumbnail(raster_url, upload.collection_id, item_id, render)
+    item["stac_extensions"] = extensions_of(item)
+    properties["renders"] = {"default": render}
+    return check_item(item)
+
+
+def extensions_of(item: JSON) -> list[str]:
+    """Schemas of the extensions whose fields an uploaded item uses, sorted. Render hints name bands by keys that are no fields."""
+    plain = {name: value for name, value in item["properties"].items() if name != "renders"}
+    return sorted([*own_extensions({**item, "properties": plain}), RENDER_EXTENSION])
+
+
+def thumbnail(raster_url: str, collection: str, item_id: str, render: JSON) -> JSON:
+    """The asset of a small picture, drawn by the render hint when it is asked for."""
+    place = f"{raster_url}/collections/{collection}/items/{item_id}/preview.png"
+    return {
         "href": f"{place}?{thumbnail_query(render)}",
         "type": "image/png",
         "title": "Thumbnail",
         "roles": ["thumbnail"],
     }
-    item["stac_extensions"] = own_extensions(item)
-    properties["renders"] = {"default": render}
-    item["stac_extensions"] = sorted([*item["stac_extensions"], RENDER_EXTENSION])
-    return check_item(item)
 
 
 def _times(upload: Upload, facts: dict[str, Any], told: JSON) -> JSON:
-    """When the data are from: the user's range, the user's moment, else the file's own tag."""
+    """When the data are from: the user's range (with a moment in it, or null), the user's moment, else the file's own tag."""
     moment: datetime | None = upload.datetime  # 0014: may be null
     if "start_datetime" in told:
         ends = {"start_datetime": told["start_datetime"], "end_datetime": told["end_datetime"]}
         inside = moment is not None and ends["start_datetime"] <= time_text(moment) <= ends["end_datetime"]
-        return {"datetime": time_text(moment) if moment is not None and inside else ends["start_datetime"], **ends}
+        return {"datetime": time_text(moment) if moment is not None and inside else None, **ends}
     if moment is not None:
         return {"datetime": time_text(moment)}
     if facts.get("tag_datetime"):
@@ -170,11 +188,11 @@ def _bands(facts: dict[str, Any], told: JSON) -> list[JSON]:
     return bands
 
 
-def render_of(facts: dict[str, Any], told: JSON) -> JSON:
+def render_of(facts: dict[str, Any], told: JSON, key: str = "data") -> JSON:
     """How a map shows it well without being told: its red, green and blue, else its first band, from the 2nd to the 98th percentile."""
     bands = facts["bands"]
     if bands[0]["is_palette"]:
-        return {"title": "Default", "assets": ["data"], "bidx": [facts["indexes"][0]], "resampling": "nearest"}
+        return {"title": "Default", "assets": [key], "bidx": [facts["indexes"][0]], "resampling": "nearest"}
     shown = _colours(facts, told) or [0]
     if bands[0]["data_type"] == "uint8" and len(shown) == 3:
         rescale = [[0.0, 255.0]] * 3
@@ -182,7 +200,7 @@ def render_of(facts: dict[str, Any], told: JSON) -> JSON:
         rescale = [_spread(bands[number].get("rescale", [0.0, 1.0])) for number in shown]
     render: JSON = {
         "title": "Default",
-        "assets": ["data"],
+        "assets": [key],
         "bidx": [facts["indexes"][number] for number in shown],
         "rescale": rescale,
     }
@@ -209,7 +227,7 @@ def _colours(facts: dict[str, Any], told: JSON) -> list[int] | None:
 def thumbnail_query(render: JSON) -> str:
     """The tile server's parameters of a small picture, from the render hint."""
     parts = [
-        ("assets", f"data|bidx={','.join(str(number) for number in render['bidx'])}"),
+        ("assets", f"{render['assets'][0]}|bidx={','.join(str(number) for number in render['bidx'])}"),
         ("max_size", THUMBNAIL_SIDE),
     ]
     parts += [("rescale", f"{low},{high}") for low, high in render.get("rescale", [])]

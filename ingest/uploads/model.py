@@ -6,7 +6,8 @@
                                            +------------+-------------+--> failed -> deleting
 
 Every arrow is one transaction with one event. A worker that takes up the work of a dead one begins again at `scanning`.
-An unfinished upload that expires or is taken back is `rejected` with the code EXPIRED or DELETED.
+An unfinished upload that expires, and one that is taken back before it is ready, is `rejected` with the code EXPIRED or DELETED.
+`ready --replace--> ready(v+1)` are two uploads: when the newer one becomes ready, the older stays so as an item of its own (`placing`).
 """
 
 from __future__ import annotations
@@ -32,6 +33,14 @@ class State(StrEnum):
     FAILED = "failed"
     DELETING = "deleting"
     DELETED = "deleted"
+
+
+class Role(StrEnum):
+    """What an upload is to its item."""
+
+    NEW = "new"  # the item is made of it
+    ASSET = "asset"  # one asset more of an item
+    VERSION = "version"  # the item is made anew of it; what was there stays, under another id
 
 
 ARROWS: dict[State, set[State]] = {
@@ -68,13 +77,14 @@ class Upload:
 
     `length` is the original's size in bytes, promised or received; `sha256` and `blake3` are of the original, in hex. `offset` is
     what was durable at the end of the last request. `part_bytes`: sent in parts of this size to the object store.
+    `datetime` None: a range, or the file's own tag. `target_item`: the item that it becomes or becomes part of; `item_id`: that it is in.
     """
 
     id: UUID
     owner: str
     collection_id: str
     title: str
-    datetime: dt.datetime
+    datetime: dt.datetime | None
     state: State
     length: int | None
     sha256: str | None
@@ -96,6 +106,13 @@ class Upload:
     freed_at: dt.datetime | None = None
     part_bytes: int | None = None
     store_upload: str | None = None
+    target_item: str | None = None
+    role: Role = Role.NEW
+    asset_key: str = "data"
+    replaces_asset: bool = False
+    version: int = 1
+    is_superseded: bool = False
+    shown: dict[str, Any] | None = None
 
     @property
     def is_open(self) -> bool:
@@ -138,4 +155,11 @@ def from_row(row: dict[str, Any]) -> Upload:
         row["freed_at"],
         row["part_bytes"],
         row["store_upload"],
+        row["target_item"],
+        Role(row["role"]),
+        row["asset_key"],
+        row["replaces_asset"],
+        row["version"],
+        row["is_superseded"],
+        row["shown"],
     )

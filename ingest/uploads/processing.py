@@ -24,10 +24,10 @@ from db.pools import Pool
 from db.queries import sql
 from ingest.errors import UploadRejected
 from ingest.settings import IngestSettings
-from ingest.uploads.model import State, Upload, from_row
+from ingest.uploads.model import WORKING, IllegalArrow, State, Upload, from_row
 from ingest.uploads.registration import Registrar, open_registrar
 from ingest.uploads.sandbox import ChildFailed, order_for, run_child
-from ingest.uploads.service import folder_of, move, sync_folder
+from ingest.uploads.service import cog_path, folder_of, get, move, sync_folder
 from ingest.uploads.tiff_header import walk
 
 log = logging.getLogger(__name__)
@@ -55,11 +55,15 @@ async def process(pool: Pool, settings: IngestSettings, upload_id: str | UUID) -
     try:
         async with _leased(pool, identity):
             return await _process(pool, settings, upload)
+    except IllegalArrow:
+        return await _let_go(pool, settings, upload)
     except UploadRejected as error:
         log.info("upload refused", extra={"upload": str(identity), "code": error.code})
         async with pool.connection() as conn, conn.transaction():
             return await move(conn, identity, State.REJECTED, error=error)
     except ChildFailed as error:
+        if await _is_taken_back(pool, identity):  # and its folder went under the child
+            return await _let_go(pool, settings, upload)
         log.warning("conversion ended without a verdict", extra={"upload": str(identity), "reason": str(error)})
         if upload.attempts >= MAX_ATTEMPTS:
             await (await open_registrar(pool, settings, upload)).withdraw()
@@ -67,6 +71,21 @@ async def process(pool: Pool, settings: IngestSettings, upload_id: str | UUID) -
         async with pool.connection() as conn:
             await conn.execute(sql("uploads.release"), (identity,))
         raise
+
+
+async def _is_taken_back(pool: Pool, upload_id: UUID) -> bool:
+    async with pool.connection() as conn:
+        return (await get(conn, upload_id)).state not in WORKING
+
+
+async def _let_go(pool: Pool, settings: IngestSettings, upload: Upload) -> Upload:
+    """The owner took the upload back while it was worked on: what was made since then goes, too."""
+    async with pool.connection() as conn:
+        now = await get(conn, upload.id)
+    if now.state not in WORKING:  # else another worker has it
+        log.info("upload taken back", extra={"upload": str(upload.id)})
+        await asyncio.to_thread(cog_path(settings, upload.id).unlink, missing_ok=True)
+    return now
 
 
 async def _give_up(pool: Pool, upload: Upload) -> Upload:
@@ -81,20 +100,31 @@ async def _give_up(pool: Pool, upload: Upload) -> Upload:
 
 @asynccontextmanager
 async def _leased(pool: Pool, upload_id: UUID) -> AsyncIterator[None]:
-    """Renew the lease until the work is done; a renewal that fails is tried again at the next beat."""
+    """Renew the lease until the work is done; a renewal that fails is tried again at the next beat.
 
-    async def renew() -> None:
-        while True:
+    Raises:
+        IllegalArrow: the upload was taken back; the work is broken off.
+    """
+
+    async def renew(deadline: asyncio.Timeout) -> None:
+        is_wanted = True
+        while is_wanted:
             await asyncio.sleep(LEASE_S / 3)
             with suppress(psycopg.Error, PoolTimeout):
                 async with pool.connection() as conn:
-                    await conn.execute(sql("uploads.renew"), (upload_id, LEASE_S))
+                    row = await (await conn.execute(sql("uploads.renew"), (upload_id, LEASE_S))).fetchone()
+                    is_wanted = row is not None
+        deadline.reschedule(0)
 
-    beat = asyncio.create_task(renew())
     try:
-        yield
-    finally:
-        beat.cancel()
+        async with asyncio.timeout(None) as deadline:
+            beat = asyncio.create_task(renew(deadline))
+            try:
+                yield
+            finally:
+                beat.cancel()
+    except TimeoutError:
+        raise IllegalArrow("the upload was taken back") from None
 
 
 async def _process(pool: Pool, settings: IngestSettings, upload: Upload) -> Upload:
@@ -108,12 +138,11 @@ async def _process(pool: Pool, settings: IngestSettings, upload: Upload) -> Uplo
     try:
         report = await _convert(original, registrar, summary.decoded_bytes)
         stored = await asyncio.to_thread(_put_in_place, _temporary(original), registrar.target)
-        item = registrar.item(report["facts"], stored)
         async with pool.connection() as conn, conn.transaction():
             await move(conn, upload.id, State.REGISTERING)
         async with pool.connection() as conn, conn.transaction():
             warnings = list(dict.fromkeys([*summary.warnings, *report["warnings"]]))
-            await registrar.finish(conn, item, stored, layers=report["layers"], warnings=warnings)
+            await registrar.finish(conn, report["facts"], stored, layers=report["layers"], warnings=warnings)
             return await move(conn, upload.id, State.READY)
     except UploadRejected:
         await registrar.withdraw()
@@ -147,7 +176,7 @@ async def _convert(original: Path, registrar: Registrar, decoded_bytes: int) -> 
         stored = await asyncio.to_thread(_put_in_place, copied, registrar.target)
         await registrar.show_preview(facts, stored)
 
-    return await run_child(order, on_preview=on_preview)
+    return await run_child(order, on_preview=on_preview if registrar.may_preview else None)
 
 
 def _put_in_place(temporary: Path, target: Path) -> tuple[str, str, int]:

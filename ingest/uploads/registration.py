@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +18,12 @@ from ingest.errors import RecordRejected, UploadRejected
 from ingest.identity import stem_of
 from ingest.model import JSON
 from ingest.settings import IngestSettings
-from ingest.store import lock_items, put_item
+from ingest.store import lock_items
 from ingest.uploads import description
-from ingest.uploads.item import Parent, Stored, build_item, item_id_of, software
-from ingest.uploads.model import Upload
-from ingest.uploads.service import asset_href, cog_path
-from lineage import log as lineage_log
-from lineage.canonical import item_sha256
-from lineage.events import Event, Kind
-from lineage.ids import uuid7
+from ingest.uploads.item import Parent, Stored, build_item, software
+from ingest.uploads.model import Role, State, Upload
+from ingest.uploads.placing import Own, entered, place, raster_url_of, take_out
+from ingest.uploads.service import asset_href, cog_path, get
 
 #: SHA-256 and BLAKE3 in hex, bytes.
 Digests = tuple[str, str, int]
@@ -58,42 +57,62 @@ class Registrar:
         """Where the served file is."""
         return cog_path(self.settings, self.upload.id)
 
+    @property
+    def may_preview(self) -> bool:
+        """What takes another's place is shown when it is whole."""
+        return self.upload.role is not Role.VERSION and not self.upload.replaces_asset
+
     async def show_preview(self, facts: dict[str, Any], digests: Digests) -> None:
         """Put the item into the catalogue while the conversion goes on.
 
         Raises:
-            UploadRejected: DATETIME_REQUIRED, ITEM_INVALID.
+            UploadRejected: DATETIME_REQUIRED, ITEM_INVALID; ASSET_EXISTS (409).
+            IllegalArrow: the upload was taken back.
         """
-        item = self.item(facts, digests, is_preview=True)
         async with self.pool.connection() as conn, conn.transaction():
-            kind = Kind.REPLACE if self.upload.item_id else Kind.CREATE
-            await put_item(conn, item, self._event(kind, item, digests, {"preview": True}))
-            await conn.execute(sql("uploads.set_item"), (self.upload.id, item["id"], []))
+            upload = await entered(conn, self.upload, State.CONVERTING)
+            own = partial(self.own, facts, digests, is_preview=True)
+            self.upload = await place(conn, self.settings, upload, own, self._facts(digests, {"preview": True}))
         self.shown_at = datetime.now(UTC)
-        self.upload = replace(self.upload, item_id=item["id"])
 
     async def finish(
-        self, conn: Connection, item: JSON, digests: Digests, *, layers: list[str], warnings: list[str]
+        self, conn: Connection, facts: dict[str, Any], digests: Digests, *, layers: list[str], warnings: list[str]
     ) -> None:
-        """Put the item into the catalogue, or the full resolution into it, in the caller's transaction."""
-        kind = Kind.REPLACE if self.upload.item_id else Kind.CREATE
-        await put_item(conn, item, self._event(kind, item, digests, {"protection": layers}))
-        await conn.execute(sql("uploads.set_item"), (self.upload.id, item["id"], warnings))
+        """Put the item into the catalogue, or the full resolution into it, in the caller's transaction.
+
+        Raises:
+            As `show_preview`; ITEM_EXISTS (409).
+        """
+        upload = await entered(conn, self.upload, State.REGISTERING)
+        own = partial(self.own, facts, digests, warnings=warnings)
+        self.upload = await place(conn, self.settings, upload, own, self._facts(digests, {"protection": layers}))
 
     async def withdraw(self) -> None:
         """Take back what was shown of an upload that is refused after all."""
         with suppress(FileNotFoundError):
             self.target.unlink()
-        if self.upload.item_id is None:
-            return
-        collection, item_id = self.upload.collection_id, self.upload.item_id
         async with self.pool.connection() as conn, conn.transaction():
-            await lock_items(conn, collection)
-            await conn.execute(sql("harvest.delete_items_anywhere"), (collection, [item_id]))
-            body = {"upload": str(self.upload.id), "reason": "the file was refused after a preview had been shown"}
-            await lineage_log.append(conn, self._fact(Kind.DELETE, item_id, body))
+            await lock_items(conn, self.upload.collection_id)
+            upload = await get(conn, self.upload.id)
+            await take_out(conn, self.settings, upload, "the file was refused after a preview had been shown")
 
-    def item(self, facts: dict[str, Any], digests: Digests, *, is_preview: bool = False) -> JSON:
+    def own(
+        self,
+        facts: dict[str, Any],
+        digests: Digests,
+        upload: Upload,
+        *,
+        is_preview: bool = False,
+        warnings: Sequence[str] = (),
+    ) -> Own:
+        """What the upload brings to its item, over the file that `digests` is of.
+
+        Raises:
+            UploadRejected: DATETIME_REQUIRED, ITEM_INVALID.
+        """
+        return Own(self.item(facts, digests, upload, is_preview=is_preview), list(warnings))
+
+    def item(self, facts: dict[str, Any], digests: Digests, upload: Upload, *, is_preview: bool = False) -> JSON:
         """The upload's item over the file that `digests` is of; what may not be stored is a refusal that the user sees.
 
         Raises:
@@ -101,33 +120,25 @@ class Registrar:
         """
         sha256, _, size = digests
         stored = Stored(asset_href(self.settings, self.upload.id), size, sha256, datetime.now(UTC), is_preview)
-        raster_url = f"{self.settings.public_url.rstrip('/')}/raster"
         try:
             return build_item(
-                self.upload, facts, stored, told=self.told, raster_url=raster_url, parents=self.parents,
+                upload, facts, stored, told=self.told, raster_url=raster_url_of(self.settings), parents=self.parents,
                 first_made_at=self.shown_at,
             )  # fmt: skip
         except RecordRejected as error:
             raise UploadRejected("ITEM_INVALID", f"no valid item can be made of the file: {error}") from None
 
-    def _event(self, kind: Kind, item: JSON, digests: Digests, more: JSON) -> Event:
-        """The event of the item's making: the served file by its hashes; the original and the parents as its inputs."""
+    def _facts(self, digests: Digests, more: JSON) -> JSON:
+        """For the event of the item's making: the served file by its hashes; the original and the parents as its inputs."""
         sha256, blake, size = digests
-        body = {
+        return {
             "size": size,
             "hashes": [{"alg": "SHA256", "digest": sha256}, {"alg": "BLAKE3", "digest": blake}],
             "inputs": [{"name": self.upload.title, "hash": self.upload.sha256 or ""}, *self.inputs],
-            "item_sha256": item_sha256(item),
             "upload": str(self.upload.id),
             "software": software(),
             **more,
         }
-        return self._fact(kind, item["id"], body)
-
-    def _fact(self, kind: Kind, item_id: str, body: JSON) -> Event:
-        actor = f"user:{self.upload.owner}"
-        name, collection = item_id_of(self.upload), self.upload.collection_id
-        return Event(uuid7(), kind, name, "own", collection, item_id, actor, datetime.now(UTC), body)
 
 
 async def open_registrar(pool: Pool, settings: IngestSettings, upload: Upload) -> Registrar:

@@ -11,7 +11,6 @@ import shutil
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -20,16 +19,14 @@ from db.pools import Connection, Pool
 from db.queries import sql
 from ingest.errors import UploadRejected
 from ingest.settings import IngestSettings
-from ingest.store import delete_items, lock_items
+from ingest.store import lock_items
 from ingest.uploads import originals, parts
 from ingest.uploads.digests import Digests
 from ingest.uploads.model import IllegalArrow, State, Upload, from_row
 from ingest.uploads.partial import sync_folder
+from ingest.uploads.placing import take_out
 from ingest.uploads.receiving import PATIENCE_S, check_there, complete, holding
 from ingest.uploads.service import cog_path, folder_of, get, move
-from lineage import log as lineage_log
-from lineage.events import Event, Kind
-from lineage.ids import uuid7
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +43,6 @@ async def remove(pool: Pool, settings: IngestSettings, upload_id: UUID) -> None:
     Raises:
         UploadUnknown
         UploadRejected: EXPIRED, DELETED (410), LOCKED (423).
-        IllegalArrow: a worker has it.
     """
     async with pool.connection() as conn:
         upload = await get(conn, upload_id)
@@ -56,16 +52,20 @@ async def remove(pool: Pool, settings: IngestSettings, upload_id: UUID) -> None:
     elif upload.is_open:
         await _end(pool, settings, upload, _TAKEN_BACK, f"user:{upload.owner}", PATIENCE_S)
     else:
-        await free(pool, settings, await _take_back_received(pool, upload))
+        await free(pool, settings, await _take_back_received(pool, settings, upload))
 
 
-async def _take_back_received(pool: Pool, upload: Upload) -> Upload:
-    """Reject an upload that no worker has begun."""
+async def _take_back_received(pool: Pool, settings: IngestSettings, upload: Upload) -> Upload:
+    """Reject an upload that is not ready yet, with what is shown of it; a worker that has it notices (`processing`).
+
+    Raises:
+        IllegalArrow: it has become ready meanwhile.
+    """
     async with pool.connection() as conn, conn.transaction():
-        row = await (await conn.execute(sql("uploads.lock"), (upload.id,))).fetchone()
-        if row is None or from_row(row).state is not State.RECEIVED:
-            raise IllegalArrow("a worker has this upload")
-        return await move(conn, upload.id, State.REJECTED, error=_TAKEN_BACK, actor=f"user:{upload.owner}")
+        await lock_items(conn, upload.collection_id)  # before the row, as whoever shows it
+        ended = await move(conn, upload.id, State.REJECTED, error=_TAKEN_BACK, actor=f"user:{upload.owner}")
+        await take_out(conn, settings, ended, "the upload was taken back")
+        return ended
 
 
 async def _end(
@@ -88,28 +88,19 @@ async def _delete(pool: Pool, settings: IngestSettings, upload: Upload) -> None:
 async def _finish_deleting(pool: Pool, settings: IngestSettings, upload: Upload) -> None:
     actor = f"user:{upload.owner}"
     async with pool.connection() as conn, conn.transaction():
-        deleted = await move(conn, upload.id, State.DELETED, actor=actor)  # first: its row's lock makes two of us one
-        if upload.item_id is not None:
-            await lock_items(conn, upload.collection_id)
-            await delete_items(conn, upload.collection_id, [upload.item_id], {})
-            await lineage_log.append(conn, _deletion(upload, actor))
+        await lock_items(conn, upload.collection_id)
+        deleted = await move(conn, upload.id, State.DELETED, actor=actor)  # its row's lock makes two of us one
+        await take_out(conn, settings, deleted, "deleted by its owner")
     await free(pool, settings, deleted)
 
 
-def _deletion(upload: Upload, actor: str) -> Event:
-    assert upload.item_id is not None
-    body = {"reason": "deleted by its owner", "upload": str(upload.id)}
-    now = datetime.now(UTC)
-    return Event(uuid7(), Kind.DELETE, upload.item_id, "own", upload.collection_id, upload.item_id, actor, now, body)
-
-
 async def free(pool: Pool, settings: IngestSettings, upload: Upload) -> None:
-    """Remove an original (and the COG of a deleted upload), then give the bytes back to the owner. May be done twice."""
+    """Remove an original (and the COG of what was deleted or taken back), then give the bytes back to the owner. May be done twice."""
     if upload.store_upload is not None and upload.sha256 is None:  # else they are joined
         await parts.abort(settings, upload)
     await originals.drop_original(settings, upload.id)
     await asyncio.to_thread(_remove_folder, folder_of(settings, upload.id))
-    if upload.state is State.DELETED:
+    if upload.has_ended:
         await asyncio.to_thread(cog_path(settings, upload.id).unlink, missing_ok=True)
     async with pool.connection() as conn:
         await conn.execute(sql("uploads.set_freed"), (upload.id,))

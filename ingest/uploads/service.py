@@ -22,7 +22,8 @@ from ingest.errors import RecordRejected, UploadRejected
 from ingest.sanitise import parse_time
 from ingest.settings import IngestSettings
 from ingest.uploads import quota
-from ingest.uploads.model import ARROWS, OPEN, IllegalArrow, State, Upload, from_row
+from ingest.uploads.item import new_item_id
+from ingest.uploads.model import ARROWS, OPEN, IllegalArrow, Role, State, Upload, from_row
 from ingest.uploads.partial import sync_folder
 from lineage import log as lineage_log
 from lineage.events import Event, Kind
@@ -66,10 +67,21 @@ async def get(conn: Connection, upload_id: UUID) -> Upload:
 
 
 @dataclass(frozen=True, slots=True)
+class Target:
+    """The item that an upload becomes or becomes part of (None: one of its own), what it is to it, and the key of its asset."""
+
+    item_id: str | None = None
+    role: Role = Role.NEW
+    asset_key: str = "data"
+    replaces_asset: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What is said about an upload before its bytes come. `length` in bytes; `sha256` is of the whole file.
 
-    `tus_metadata` is the header as it came. `part_bytes`: sent in parts of this size to the object store.
+    `tus_metadata` is the header as it came. `part_bytes`: sent in parts of this size to the object store. `target`: which item it becomes.
+    `has_range`: a range of time is told with it, so that no moment need be.
     """
 
     length: int | None = None
@@ -78,6 +90,8 @@ class Plan:
     tus_metadata: str = ""
     keep_original: bool = True
     part_bytes: int | None = None
+    target: Target = Target()
+    has_range: bool = False
 
 
 async def create(
@@ -99,7 +113,8 @@ async def create(
         UploadRejected: COLLECTION_UNKNOWN (404), COLLECTION_NOT_WRITABLE (403), DATETIME_REQUIRED, DATETIME_INVALID, TITLE_INVALID,
             EMPTY_FILE, TOO_LARGE (413), QUOTA_EXCEEDED (403).
     """
-    plan, name, moment = plan or Plan(), clean_title(title), _moment(when)
+    plan, name = plan or Plan(), clean_title(title)
+    moment = None if when is None and plan.has_range else _moment(when)
     if limits and plan.length is not None:
         quota.check_length(limits, plan.length)
     hours = limits.upload_expiry_h if limits else 48.0
@@ -107,9 +122,11 @@ async def create(
         await _check_collection(conn, collection)
         if limits:
             await quota.check_new(conn, limits, owner, plan.length)
+        identity, target = uuid7(), plan.target
         parameters = (
-            uuid7(), owner, collection, name, moment, plan.length, plan.sha256, plan.file_name, plan.tus_metadata,
+            identity, owner, collection, name, moment, plan.length, plan.sha256, plan.file_name, plan.tus_metadata,
             plan.keep_original, plan.part_bytes, hours,
+            target.item_id or new_item_id(name, identity), target.role, target.asset_key, target.replaces_asset,
         )  # fmt: skip
         made = await (await conn.execute(sql("uploads.insert"), parameters)).fetchone()
         assert made is not None

@@ -170,7 +170,11 @@ def test_a_raster_by_tus_is_kept_in_the_bucket_and_becomes_an_item(site: TusSite
     item = f"/stac/collections/uploads/items/{state['item_id']}"
     assert site.http.get(item).status_code == 200
     assert site.http.delete(path, headers=VERSION).status_code == 204
-    assert site.http.get(item).status_code == 404
+    gone = site.http.get(item)
+    assert_problem(gone)
+    assert (gone.status_code, gone.json()["code"]) == (410, "ITEM_DELETED")
+    assert gone.json()["sha256"] == [hashlib.sha256(content).hexdigest()]
+    assert site.http.get(f"{path}/data.tif").status_code == 410
     assert size_in_bucket(site, upload_id) is None
 
 

@@ -9,14 +9,15 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from db.pools import Pool
 from ingest.collection_files import ensure_collections
 from ingest.errors import UploadRejected
 from ingest.settings import IngestSettings
-from ingest.uploads import processing, quota, receiving, removal, service
-from ingest.uploads.model import IllegalArrow, State, Upload
+from ingest.uploads import processing, quota, receiving, registration, removal, service
+from ingest.uploads.model import State, Upload
 from ingest.uploads.partial import Partial
 from lineage.ids import uuid7
 from tests.ingest.uploads.rasters import write
@@ -165,13 +166,45 @@ async def test_a_crash_while_deleting_is_made_good(catalogue: Pool, settings: In
     assert not service.cog_path(settings, upload.id).exists()
 
 
-async def test_what_a_worker_has_is_not_deleted_under_its_hands(catalogue: Pool, settings: IngestSettings) -> None:
+async def test_what_no_worker_will_finish_is_taken_back(catalogue: Pool, settings: IngestSettings) -> None:
     upload = await made(catalogue, settings, 3)
     await sent(catalogue, settings, upload, b"123")
     async with catalogue.connection() as conn, conn.transaction():
         await service.move(conn, upload.id, State.SCANNING)
-    with pytest.raises(IllegalArrow):
+    await removal.remove(catalogue, settings, upload.id)
+    after = await stored(catalogue, upload)
+    assert (after.state, after.error_code) == (State.REJECTED, "DELETED")
+    assert not service.folder_of(settings, upload.id).exists()
+
+
+async def test_taking_back_while_it_is_converted_takes_what_is_shown_and_ends_the_work(
+    catalogue: Pool, settings: IngestSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = settings.model_copy(update={"raster_preview_side": 512, "raster_preview_from_bytes": 2**20})
+    pixels = np.random.default_rng(0).integers(1, 3000, (1, 1500, 1500), "uint16")
+    write(tmp_path / "a.tif", pixels, nodata=0, tiled=True)
+    content = (tmp_path / "a.tif").read_bytes()
+    upload = await made(catalogue, settings, len(content))
+    await sent(catalogue, settings, upload, content)
+    show, shown = registration.Registrar.show_preview, []
+
+    async def taken_back_then(self: registration.Registrar, *arguments: Any) -> None:
+        await show(self, *arguments)
+        shown.extend(await execute(catalogue, "select id from pgstac.items"))
         await removal.remove(catalogue, settings, upload.id)
+
+    monkeypatch.setattr(registration.Registrar, "show_preview", taken_back_then)
+    monkeypatch.setattr(processing, "LEASE_S", 0.3)
+    done = await processing.process(catalogue, settings, upload.id)
+    assert done is not None
+    assert (done.state, done.error_code, len(shown)) == (State.REJECTED, "DELETED", 1)
+    assert await execute(catalogue, "select 1 from pgstac.items") == []
+    assert not service.cog_path(settings, upload.id).exists()
+    assert not service.folder_of(settings, upload.id).exists()
+    events = await execute(
+        catalogue, "select kind from lineage.event_outbox where item_id = $1 order by position", done.item_id
+    )
+    assert [row["kind"] for row in events] == ["CREATE", "DELETE"]
 
 
 async def test_orphans_go_to_the_trash_after_a_day_and_away_after_a_week(

@@ -221,7 +221,7 @@ class Uploads(RuleBasedStateMachine):
         code = self.attempt(removal.remove(self.pool, self.settings, one.id))
         if one.state in (State.READY, State.FAILED):
             one.goes(State.DELETING, State.DELETED)
-        elif one.state in (State.CREATED, State.UPLOADING, State.RECEIVED):
+        elif State.REJECTED in ARROWS[one.state]:
             one.goes(State.REJECTED, code="DELETED")
         else:
             assert code == (one.code if one.code in ENDED else "DELETED" if one.state is State.DELETED else "ILLEGAL")
