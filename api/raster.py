@@ -16,7 +16,7 @@ from rio_tiler.io import BaseReader, Reader
 from rio_tiler.types import AssetInfo, AssetType
 from starlette.requests import Request
 from starlette.responses import Response
-from titiler.core.dependencies import AssetsParams
+from titiler.core.dependencies import AssetsParams, ColorMapParams, DatasetParams, ImageRenderingParams
 from titiler.core.factory import ColorMapFactory, MultiBaseTilerFactory, TMSFactory
 from titiler.extensions.wmts import wmtsExtension
 from titiler.pgstac.reader import PgSTACReader
@@ -25,6 +25,7 @@ from api.access import principals_of
 from api.map_page import map_router, map_templates
 from api.problems import Problem, add_handlers, answer
 from api.public_url import Mounted
+from api.render_hints import Unkept, hinted, layers_of, note_preview
 from api.settings import ApiSettings
 from api.signatures import PARAMETER
 from api.signed import NAME, SIGNATURE, SIGNED, Resigned, note_private
@@ -86,12 +87,15 @@ def item_of(
     if row is None or row["item"] is None:
         raise Problem(404, "NOT_FOUND", "there is no such item")
     note_private(request, is_private=not row["is_public"])
-    return pystac.Item.from_dict(row["item"])
+    row["item"]["properties"].pop("deprecated", None)  # pystac would warn of every tile of an older version
+    item = pystac.Item.from_dict(row["item"])
+    note_preview(request, item)
+    return item
 
 
 def renders_of(reader: Any) -> dict[str, dict[str, Any]]:
     """The render extension's hints of the item; links that are made of them are signed as the request is."""
-    renders: dict[str, dict[str, Any]] = reader.item.properties.get("renders", {})
+    renders = layers_of(reader)
     if (signature := SIGNATURE.get()) is not None:
         return {name: {**values, PARAMETER: signature} for name, values in renders.items()}
     return renders
@@ -109,13 +113,15 @@ def create_raster_app(settings: ApiSettings) -> FastAPI:
     items = MultiBaseTilerFactory(
         reader=reader_of(settings),
         path_dependency=path_dependency,
-        layer_dependency=AssetsParams,
+        **hinted(item_of),
         process_dependency=no_algorithm,
         router_prefix="/collections/{collection_id}/items/{item_id}",
         add_viewer=True,
         templates=map_templates(root),
         get_renders=renders_of,
-        extensions=[wmtsExtension()],
+        extensions=[
+            wmtsExtension(tile_dependencies=[AssetsParams, DatasetParams, ColorMapParams, ImageRenderingParams])
+        ],
     )
     app.include_router(map_router(root, path_dependency))
     app.include_router(items.router, prefix="/collections/{collection_id}/items/{item_id}", tags=["items"])
@@ -126,5 +132,6 @@ def create_raster_app(settings: ApiSettings) -> FastAPI:
     for kind in (ValueError, IndexError):  # what rio-tiler and titiler raise for options that do not fit
         app.add_exception_handler(kind, _on_bad_option)
     app.add_middleware(Mounted)
+    app.add_middleware(Unkept)
     app.add_middleware(Resigned)
     return app

@@ -75,8 +75,8 @@ class FeatureWriter:
         ]
         if self._own_raster in feature.body:
             links += [
-                f'{{"rel":"tilejson","type":"application/json","href":"{tiles}/tilejson.json?assets=data"}}',
-                f'{{"rel":"preview","type":"text/html","title":"Map","href":"{tiles}/map.html?assets=data"}}',
+                f'{{"rel":"tilejson","type":"application/json","href":"{tiles}/tilejson.json"}}',
+                f'{{"rel":"preview","type":"text/html","title":"Map","href":"{tiles}/map.html"}}',
             ]
         return f"[{','.join(links)}]".encode()
 

@@ -159,7 +159,6 @@ BAD_RASTER = [
     ("tiles/WebMercatorQuad/99/0/0.png?assets=data", 400),
     ("tiles/WebMercatorQuad/x/0/0.png?assets=data", 400),
     ("tiles/Nowhere/0/0/0.png?assets=data", 400),
-    ("preview.png", 400),
     ("preview.png?assets=other", 400),
     ("preview.png?assets=data|bidx=9", 400),
     ("preview.png?assets=data&rescale=a,b", 400),
