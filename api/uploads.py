@@ -14,6 +14,7 @@ from api.map_page import map_path
 from api.parts import parts_of
 from api.problems import Problem
 from api.upload_forms import make_upload, own_upload, parse_id, read_form
+from db.queries import sql
 from ingest.sanitise import time_text
 from ingest.uploads import receiving, service
 from ingest.uploads.item import COG_TYPE, item_id_of
@@ -103,7 +104,22 @@ async def look(upload_id: str, request: Request) -> Response:
     """State of an upload."""
     parts = parts_of(request)
     upload = await own_upload(request, upload_id)
-    return JSONResponse(shown(upload, parts.root), headers={"Cache-Control": "no-store"})
+    content = {**shown(upload, parts.root), "same_as": await _same_as(request, upload)}
+    return JSONResponse(content, headers={"Cache-Control": "no-store"})
+
+
+async def _same_as(request: Request, upload: Upload) -> dict[str, Any] | None:
+    """The owner's first item of the same bytes, never another's; None: there is none."""
+    parts = parts_of(request)
+    if (sha256 := upload.known_sha256) is None:
+        return None
+    async with parts.pool.connection() as conn:
+        values = (upload.owner, sha256, upload.id)
+        row = await (await conn.execute(sql("uploads.first_of_same"), values)).fetchone()
+    if row is None:
+        return None
+    item = f"{parts.root}/stac/collections/{row['collection_id']}/items/{row['item_id']}"
+    return {"upload": f"{parts.root}/uploads/{row['id']}", "item": item}
 
 
 @files.head("/{upload_id}/data.tif", include_in_schema=False)

@@ -120,6 +120,11 @@ class Upload:
         return self.state in OPEN
 
     @property
+    def known_sha256(self) -> bytes | None:
+        """Of the file that came, or that was promised."""
+        return bytes.fromhex(self.sha256) if self.sha256 else self.promised_sha256
+
+    @property
     def has_ended(self) -> bool:
         """It expired, was taken back or deleted: gone for every client."""
         deleted = self.state in (State.DELETING, State.DELETED)
