@@ -29,6 +29,27 @@ _PR_SET_PDEATHSIG = 1
 METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
 
+class Pieces:
+    """A body on its way, in place of uvicorn's bytearray: a piece that is taken before the next one comes is copied nowhere."""
+
+    __slots__ = ("_pieces", "_size")
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []
+        self._size = 0
+
+    def __iadd__(self, piece: bytes) -> Pieces:
+        self._pieces.append(piece)
+        self._size += len(piece)
+        return self
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __bytes__(self) -> bytes:
+        return self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+
+
 class Draining(HttpToolsProtocol):
     """A connection that may be used once more when its process is about to end, for a request that is on its way already."""
 
@@ -47,6 +68,11 @@ class Draining(HttpToolsProtocol):
         super().on_headers_complete()
         if self._is_draining and self.cycle is not None:
             self.cycle.keep_alive = False  # the answer says "Connection: close"
+
+    def on_body(self, body: bytes) -> None:
+        if not self.cycle.body:
+            self.cycle.body = Pieces()  # type: ignore[assignment]  # uvicorn appends to it and takes its bytes
+        super().on_body(body)
 
     def _close_idle(self) -> None:
         if not self.transport.is_closing() and (self.cycle is None or self.cycle.response_complete):

@@ -9,8 +9,11 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 from blake3 import blake3
@@ -19,6 +22,16 @@ from blake3 import blake3
 CATCH_UP_BYTES = 16 * 2**20
 _READ_BYTES = 2**20
 _MOST_KEPT = 256
+
+
+@cache
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max_workers=os.cpu_count(), thread_name_prefix="sha256")
+
+
+def _update_all(state: Any, chunks: Iterable[bytes]) -> None:
+    for chunk in chunks:
+        state.update(chunk)
 
 
 class Digests:
@@ -31,8 +44,7 @@ class Digests:
     def take(self, descriptor: int, chunks: Sequence[bytes], start: int) -> None:
         """Go on with bytes that were just written at `start`, or go on catching up from the file."""
         if self.position == start:
-            for chunk in chunks:
-                self._update(chunk)
+            self._update(*chunks)
         else:
             end = start + sum(map(len, chunks))
             self.follow(descriptor, min(end, self.position + CATCH_UP_BYTES))
@@ -49,10 +61,12 @@ class Digests:
                 raise OSError(f"the file ends at {self.position}, not at {end}")
             self._update(chunk)
 
-    def _update(self, chunk: bytes) -> None:
-        self._sha256.update(chunk)
-        self._blake3.update(chunk)
-        self.position += len(chunk)
+    def _update(self, *chunks: bytes) -> None:
+        """Both hashes at once: SHA-256 takes twice as long as BLAKE3, and neither needs the interpreter."""
+        slower = _threads().submit(_update_all, self._sha256, chunks)
+        _update_all(self._blake3, chunks)
+        slower.result()
+        self.position += sum(map(len, chunks))
 
     @property
     def sha256(self) -> bytes:

@@ -12,8 +12,15 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from api.main import create_app
+from api.server import Draining
 from api.settings import ApiSettings
 from db.settings import DatabaseSettings
+
+
+class Prompt(Draining):
+    """Connections as the server has them; idle ones are closed at once at the end."""
+
+    drain_s = 0.0
 
 
 def listening() -> tuple[socket.socket, str]:
@@ -39,7 +46,7 @@ def running(
 @contextlib.contextmanager
 def serving(app: ASGIApp, listener: socket.socket) -> Iterator[None]:
     """Serve any application on an already bound socket in a thread."""
-    config = uvicorn.Config(app, log_level="warning", lifespan="on", ws="none")
+    config = uvicorn.Config(app, log_level="warning", lifespan="on", ws="none", http=Prompt)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
