@@ -73,6 +73,8 @@ def _convert(source: DatasetReader, order: dict[str, Any]) -> dict[str, Any]:
     crs = georeference.crs_of(source, order.get("crs"))
     georeference.check_place(source, crs)
     validity, warnings = pixels.validity_of(source)
+    if validity.nodata is None and "NODATA_OUT_OF_RANGE" not in warnings and facts.says_nodata(path):
+        warnings.append("NODATA_OUT_OF_RANGE")
     names = facts.texts_of(path, source.count, "description")
     plan = cog.Plan(crs, validity, pixels.resampling_of(source), names)
     factor = facts.preview_factor(source, limits)

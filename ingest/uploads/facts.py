@@ -22,7 +22,7 @@ from ingest.uploads.georeference import outline_of
 from ingest.uploads.outline import footprint
 from ingest.uploads.pixels import Sample
 from ingest.uploads.text import clean_text
-from ingest.uploads.tiff import GDAL_METADATA, TiffFile
+from ingest.uploads.tiff import GDAL_METADATA, GDAL_NODATA, TiffFile
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
@@ -75,6 +75,19 @@ def texts_of(path: Path, count: int, role: str) -> tuple[str, ...]:
         tags, _ = tiff.directory(tiff.first_directory(), _MAX_TAGS)
         told = gdal_metadata.band_texts(tiff.raw(tags[GDAL_METADATA]), role) if GDAL_METADATA in tags else {}
     return tuple(clean_text(told.get(band, ""), 100) for band in range(count))
+
+
+def says_nodata(path: Path) -> bool:
+    """Does the file give a number for nodata? Readers leave out one that its pixels cannot have."""
+    with path.open("rb") as file:
+        tiff = TiffFile(file, path.stat().st_size)
+        tags, _ = tiff.directory(tiff.first_directory(), _MAX_TAGS)
+        told = tiff.raw(tags[GDAL_NODATA])[:64] if GDAL_NODATA in tags else b""
+    try:
+        float(told.rstrip(b"\0 "))
+    except ValueError:
+        return False
+    return True
 
 
 def facts_of(source: DatasetReader, plan: Plan, sample: Sample, limits: Limits) -> tuple[dict[str, Any], list[str]]:

@@ -214,6 +214,21 @@ def doctype(path: Path, world: World) -> None:
     path.write_bytes(content[:place] + new + content[place + len(new) :])
 
 
+def written_over(old: bytes, new: bytes, **profile: Any) -> Callable[[Path, World], Any]:
+    """A real raster with other bytes in its metadata or tags, as many as there were."""
+
+    def make(path: Path, world: World) -> None:
+        write(path, noise("uint8"), **profile)
+        with rasterio.open(path, "r+") as target:
+            target.update_tags(NOTE="0123456789")
+            target.set_band_description(1, "name of it")
+        content = path.read_bytes()
+        assert old in content  # perhaps twice: the directory before stays in the file
+        path.write_bytes(content.replace(old, new))
+
+    return make
+
+
 def second_image(path: Path, world: World) -> None:
     write(path, noise())
     write(path.with_name("second.tif"), noise())
@@ -346,6 +361,15 @@ OPENED: dict[str, Case] = {
     "12 bits": Case(plain(noise() % 4096, nbits=12)),
     "scripts for names": Case(strange_names),
     "an entity declared": Case(doctype, warnings=("METADATA_DROPPED",)),
+    "bad UTF-8 in the metadata": Case(written_over(b"0123456789", b"\xff\xfe\xc3\x28\xed\xa0\x80\x80\xf8\x88")),
+    "NUL and bad UTF-8 in a band's name": Case(written_over(b"name of it", b"na\0me\xff\xc0i\x01t")),
+    "nodata out of range": Case(
+        written_over(struct.pack("<HHI4s", 42113, 2, 4, b"255\0"), struct.pack("<HHI4s", 42113, 2, 4, b"999\0"), nodata=255),
+        warnings=("NODATA_OUT_OF_RANGE",),
+    ),
+    "nodata that is no number": Case(
+        written_over(struct.pack("<HHI4s", 42113, 2, 4, b"255\0"), struct.pack("<HHI4s", 42113, 2, 4, b"abc\0"), nodata=255),
+    ),
     "sidecars": Case(with_sidecars),
     "a second image": Case(second_image, warnings=("OTHER_IMAGES_IGNORED",)),
     "100 bands": Case(plain(noise("uint8", side=40, bands=100))),
