@@ -130,7 +130,7 @@ async def data(upload_id: str, request: Request) -> Response:
     async with parts.pool.connection() as conn:
         upload = await service.get(conn, parse_id(upload_id))
     path = service.cog_path(parts.ingest, upload.id)
-    if upload.has_ended:
+    if upload.state in (State.DELETING, State.DELETED) and upload.item_id is not None:
         deleted = time_text(upload.updated_at)
         raise Problem(410, "DELETED", "the owner has deleted this raster", item_id=upload.item_id, deleted=deleted)
     if upload.state is not State.READY or not path.is_file():

@@ -53,17 +53,34 @@ async def process(pool: Pool, settings: IngestSettings, upload_id: str | UUID) -
         await (await open_registrar(pool, settings, upload)).withdraw()
         return await _give_up(pool, upload)
     try:
+        return await _with_verdict(pool, settings, upload)
+    except (IllegalArrow, ChildFailed, FileNotFoundError) as error:  # its folder may have gone under the child's hands
+        async with pool.connection() as conn:
+            now = await get(conn, identity)
+        if now.state in WORKING and not isinstance(error, IllegalArrow):
+            raise
+    if now.has_ended:
+        log.info("upload taken back", extra={"upload": str(identity)})
+        await asyncio.to_thread(cog_path(settings, identity).unlink, missing_ok=True)
+    return now
+
+
+async def _with_verdict(pool: Pool, settings: IngestSettings, upload: Upload) -> Upload:
+    """Work; a refusal is a verdict, and so is the last of many failures.
+
+    Raises:
+        ChildFailed
+        IllegalArrow: the upload was taken back, or another worker has it.
+    """
+    identity = upload.id
+    try:
         async with _leased(pool, identity):
             return await _process(pool, settings, upload)
-    except IllegalArrow:
-        return await _let_go(pool, settings, upload)
     except UploadRejected as error:
         log.info("upload refused", extra={"upload": str(identity), "code": error.code})
         async with pool.connection() as conn, conn.transaction():
             return await move(conn, identity, State.REJECTED, error=error)
     except ChildFailed as error:
-        if await _is_taken_back(pool, identity):  # and its folder went under the child
-            return await _let_go(pool, settings, upload)
         log.warning("conversion ended without a verdict", extra={"upload": str(identity), "reason": str(error)})
         if upload.attempts >= MAX_ATTEMPTS:
             await (await open_registrar(pool, settings, upload)).withdraw()
@@ -71,21 +88,6 @@ async def process(pool: Pool, settings: IngestSettings, upload_id: str | UUID) -
         async with pool.connection() as conn:
             await conn.execute(sql("uploads.release"), (identity,))
         raise
-
-
-async def _is_taken_back(pool: Pool, upload_id: UUID) -> bool:
-    async with pool.connection() as conn:
-        return (await get(conn, upload_id)).state not in WORKING
-
-
-async def _let_go(pool: Pool, settings: IngestSettings, upload: Upload) -> Upload:
-    """The owner took the upload back while it was worked on: what was made since then goes, too."""
-    async with pool.connection() as conn:
-        now = await get(conn, upload.id)
-    if now.state not in WORKING:  # else another worker has it
-        log.info("upload taken back", extra={"upload": str(upload.id)})
-        await asyncio.to_thread(cog_path(settings, upload.id).unlink, missing_ok=True)
-    return now
 
 
 async def _give_up(pool: Pool, upload: Upload) -> Upload:
@@ -124,6 +126,8 @@ async def _leased(pool: Pool, upload_id: UUID) -> AsyncIterator[None]:
             finally:
                 beat.cancel()
     except TimeoutError:
+        if not deadline.expired():
+            raise
         raise IllegalArrow("the upload was taken back") from None
 
 
