@@ -153,9 +153,8 @@ async def open_registrar(pool: Pool, settings: IngestSettings, upload: Upload) -
             parameters = (stems, digests, [f"user:{upload.owner}"])
             found = await (await conn.execute(sql("rasters.parents"), parameters)).fetchall()
     root = f"{settings.public_url.rstrip('/')}/stac/collections"
-    hrefs = {
-        f"{root}/{one['collection']}/items/{one['id']}": one["id"] for one in found
-    }  # an item may have several files
+    # By their address: an item may have several files.
+    hrefs = {f"{root}/{one['collection']}/items/{one['id']}": one["id"] for one in found}
     parents = [Parent(href, item_id) for href, item_id in hrefs.items()]
     known = {one["id"]: one["sha256"] or "" for one in found}
     inputs = [{"name": name, "hash": known.get(stem_of(name), "")} for name in names]
