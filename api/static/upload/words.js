@@ -75,6 +75,11 @@ export const CODES = {
   CRS_NOT_EARTH: 'The coordinate reference system is of another body than the Earth.',
   OUT_OF_BOUNDS: 'The place of the raster is not on Earth.',
   ITEM_INVALID: 'No valid item of the catalogue can be made of the file.',
+  ITEM_UNKNOWN: 'You have no such item here.',
+  ASSET_EXISTS: 'The item has a file under that name already. Choose another name, or replace it.',
+  SUPERSEDED: 'This is an older version of the item. Name the newest one.',
+  ITEM_GONE: 'The item that was to be replaced is gone. Send the file as an item of its own.',
+  ITEM_EXISTS: 'There is another item in the place where the version before would be kept.',
   CONVERSION_FAILED: 'The conversion failed several times. Send the file again, or tell the operator.',
 }
 
