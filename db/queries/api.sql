@@ -124,15 +124,15 @@ from federator.search_page($1, $2::text::jsonb, $3::text[], $4::text[], $5, $6, 
 -- The same for a search that is sorted as when nobody says how, with the plan made on the way.
 select collection, id, packed, geometry, content, sort_values
 from federator.search_page(
-    pgstac.stac_search_to_where($1::text::jsonb), federator.newest_first(), $2::text[], $3::text[], $4, $5, $6::timestamptz[], $7);
+    federator.condition($1::text::jsonb), federator.newest_first(), $2::text[], $3::text[], $4, $5, $6::timestamptz[], $7);
 
 -- name: search_count
 -- Counted.
-select federator.search_count(pgstac.stac_search_to_where($1::text::jsonb), $2::text[]) as matched;
+select federator.search_count(federator.condition($1::text::jsonb), $2::text[]) as matched;
 
 -- name: search_estimate
 -- What the planner expects.
-select matched, cost from federator.search_estimate(pgstac.stac_search_to_where($1::text::jsonb), $2::text[]);
+select matched, cost from federator.search_estimate(federator.condition($1::text::jsonb), $2::text[]);
 
 -- name: partitions
 -- What holds items: of which collection, from when to when, how many rows by the last analysis (-1: none yet), bytes, and whether everybody may
@@ -173,7 +173,7 @@ select collections, registered, summaries, is_open from federator.property_facts
 
 -- name: aggregate
 -- How many items a search finds, when the first begins and the last ends, and how many are in each bucket.
-select matched, first, last, buckets from federator.aggregate(pgstac.stac_search_to_where($1::text::jsonb), $2::text[], $3::text::jsonb, $4);
+select matched, first, last, buckets from federator.aggregate(federator.condition($1::text::jsonb), $2::text[], $3::text::jsonb, $4);
 
 -- name: wal_written
 -- How far the primary has written its log. On a server that is promoted or none the same is asked of what it has read.
