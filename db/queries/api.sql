@@ -112,13 +112,14 @@ select source_id, collection_id from federator.offers($1::text[]);
 select source_id, is_offline, checked_at, answered_at from federator.backends();
 
 -- name: search_plan
--- What pgstac makes of a search.
+-- What pgstac makes of a search without place and time.
 select condition, keys::text as keys from federator.search_plan($1::text::jsonb);
 
 -- name: search_page
--- Rows of a page, the one at its edge nearest first.
+-- Rows of a page, the one at its edge nearest first: of a place and time, and what was planned of the rest.
 select collection, id, packed, geometry, content, sort_values
-from federator.search_page($1, $2::text::jsonb, $3::text[], $4::text[], $5, $6, $7::timestamptz[], $8);
+from federator.search_page(
+    '(' || federator.condition($1::text::jsonb) || ') and (' || $2 || ')', $3::text::jsonb, $4::text[], $5::text[], $6, $7, $8::timestamptz[], $9);
 
 -- name: newest_page
 -- The same for a search that is sorted as when nobody says how, with the plan made on the way.
