@@ -1,8 +1,8 @@
 """A page of items: pgstac's where clause, one SELECT of ours, keyset tokens. The SQL is in `db/migrations/0008_search.sql`.
 
-A plan (what is asked of contents, and sort keys) depends on these parts of the search and on the queryables alone and is kept: a map asks
-the same of place after place, and pgstac takes longer to plan a filter than to read a page. Who may see what is applied by the database at
-every request.
+A plan (what is asked of contents, and sort keys) depends on the queryables and on the search but for place and time, and is kept: a map
+asks the same of place after place, and pgstac takes as long to plan a filter as to read a page. Who may see what is applied by the database
+at every request.
 """
 
 from __future__ import annotations
