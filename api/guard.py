@@ -14,6 +14,7 @@ from typing import Any
 import cql2
 import orjson
 from starlette.requests import Request
+from starlette.types import Message, Receive
 
 from api.problems import Problem
 from api.settings import ApiSettings
@@ -52,9 +53,19 @@ async def read_body(request: Request, limit: int) -> bytes:
     return bytes(body)
 
 
+def replayed(body: bytes, receive: Receive) -> Receive:
+    """A `receive` that gives a body that was read already, and then waits for the client to go away as the server's does."""
+    messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def replay() -> Message:
+        return messages.pop() if messages else await receive()
+
+    return replay
+
+
 def check_text(value: str, field: str) -> None:
     """No NUL, no half characters."""
-    if "\0" in value or any("\ud800" <= sign <= "\udfff" for sign in value):
+    if "\0" in value or (not value.isascii() and any("\ud800" <= sign <= "\udfff" for sign in value)):
         raise refuse("INVALID_TEXT", f"{field} holds a character that is not allowed", field=field)
 
 

@@ -41,8 +41,10 @@ from api.reads import Reads, open_reads, watching
 from api.settings import ApiSettings
 from api.signed import Signed
 from api.stac.app import create_stac_app
+from api.stac.direct import Direct
 from api.stac.documents import Documents
 from api.stac.search import Searcher
+from api.tracing import is_traced
 from db import DatabaseSettings, resolve
 from db.pools import Pool, open_pool, psycopg_options
 from db.queries import sql
@@ -140,16 +142,16 @@ def create_app(
     ):
         app.include_router(router)
     add_handlers(app)
-    # The first is the innermost.
     app.add_middleware(Routed)
-    app.add_middleware(Encoded)
-    app.add_middleware(
-        CORSMiddleware, allow_origins=["*"], allow_headers=["*"],
+    # What answers before FastAPI does, from the outside in.
+    direct: ASGIApp = app.routed if is_traced() else Direct(app.routed, stac, settings)
+    cors = CORSMiddleware(
+        Encoded(direct), allow_origins=["*"], allow_headers=["*"],
         allow_methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"],
         expose_headers=["ETag", "Link", "Accept-Patch", "Preference-Applied", "WWW-Authenticate", *tus_headers.EXPOSED, *LIMITS_EXPOSED],
     )  # fmt: skip
-    app.add_middleware(PublicUrl, public_url=settings.public_url)
-    documents = Documents(app.routed, lambda: getattr(stac.state, "changes", None), app)
+    public = PublicUrl(cors, settings.public_url)
+    documents = Documents(public, lambda: getattr(stac.state, "changes", None), app)
     limited = Limited(documents, app, limits, app.state.metrics) if limits.is_on else documents
     identified = Identified(Signed(limited, raster), lambda: getattr(getattr(app.state, "parts", None), "people", None))
     app.front = Measured(identified, app.state.metrics)

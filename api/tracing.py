@@ -16,9 +16,14 @@ _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT
 _SERVICE = "stac-federator"
 
 
+def is_traced(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether the environment names where spans go."""
+    return any(environment.get(name) for name in _ENDPOINTS)
+
+
 def set_up(environment: Mapping[str, str] = os.environ) -> Callable[[], None] | None:
     """Send spans to the endpoint that the environment names; the function that is returned sends the last ones. None: there is none."""
-    if not any(environment.get(name) for name in _ENDPOINTS):
+    if not is_traced(environment):
         return None
     try:
         from opentelemetry import trace

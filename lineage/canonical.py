@@ -22,9 +22,9 @@ _ALL_EXACT = 2**53 - 1  # the largest that rfc8785 takes as an integer
 _64_BITS = -(2**63), 2**64  # what orjson reads and writes as an integer
 #: All digits alike: then a look for a fixed text shows whether some number can be there, in a twentieth of a regular expression's time.
 _DIGITS = bytes.maketrans(b"123456789", b"0" * 9)
-_LONG, _MAYBE_EXPONENTS = b"0" * 16, (b"0e-0", b"0e+0")
+_LONG, _MAYBE_EXPONENT = b"0" * 16, re.compile(rb"0e[-+]0")
 _EXPONENT = re.compile(rb"e[-+]\d{1,3}[,\]}]")
-_WHOLE_FLOATS = (b".0,", b".0]", b".0}")
+_WHOLE_FLOAT = re.compile(rb"\.0[,\]}]")
 _TEXT_OR_WHOLE_FLOAT = re.compile(rb'("(?:[^"\\]|\\.)*")|(-?\d+)\.0(?=[,\]}])')
 #: Keys with such characters sort by UTF-16 otherwise than by UTF-8.
 _BEYOND_BASIC_PLANE = re.compile(rb"[\xf0-\xf4]")
@@ -74,7 +74,7 @@ def _quickly(value: Any) -> bytes | None:
         return None
     if _is_doubtful(text) or (not text.isascii() and _BEYOND_BASIC_PLANE.search(text)):
         return None
-    if not any(one in text for one in _WHOLE_FLOATS):
+    if _WHOLE_FLOAT.search(text) is None:
         return text
     return None if b"-0.0" in text else _TEXT_OR_WHOLE_FLOAT.sub(rb"\1\2", text)
 
@@ -86,7 +86,7 @@ def _is_doubtful(text: bytes) -> bool:
     digits = text.translate(_DIGITS)
     if b"null" in text or _has_long_number(digits):
         return True
-    return any(one in digits for one in _MAYBE_EXPONENTS) and _EXPONENT.search(text) is not None
+    return _MAYBE_EXPONENT.search(digits) is not None and _EXPONENT.search(text) is not None
 
 
 def has_long_number(text: bytes) -> bool:

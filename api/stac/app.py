@@ -33,10 +33,10 @@ from stac_fastapi.pgstac.config import Settings
 from stac_fastapi.pgstac.models.extensions import Extensions
 from starlette.requests import Request
 from starlette.responses import JSONResponse
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.catalogs import create_router
-from api.guard import check_search, read_body, refuse, zoned
+from api.guard import check_search, read_body, refuse, replayed, zoned
 from api.problems import Problem, add_handlers, answer
 from api.public_url import Mounted
 from api.settings import ApiSettings
@@ -97,7 +97,7 @@ class Guard:
                 document["datetime"] = zoned(document["datetime"])
             self._check(scope, document)
             body = orjson.dumps(document)  # as it was checked: another parser would read integers that nobody can store
-        return _replayed(body, receive)
+        return replayed(body, receive)
 
     def _check(self, scope: Scope, parameters: Any) -> None:
         check_search(parameters, self._settings)
@@ -125,16 +125,6 @@ def _is_edit(scope: Scope) -> bool:
     """Whether a POST writes: its route asks who does before it reads the body (`api.stac.edit_routes`)."""
     path = str(scope["path"]).removeprefix(scope.get("root_path", "")).rstrip("/")
     return path == "/collections" or (path.startswith("/collections/") and path.endswith("items"))
-
-
-def _replayed(body: bytes, receive: Receive) -> Receive:
-    """A `receive` that gives a body that was read already, and then waits for the client to go away as the server's does."""
-    messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def replay() -> Message:
-        return messages.pop() if messages else await receive()
-
-    return replay
 
 
 @asynccontextmanager
@@ -213,6 +203,7 @@ def create_stac_app(settings: ApiSettings) -> FastAPI:
     make_models_inline(app)
     describe_in_3_0(app)
     app.state.get_connection = _connection
+    app.state.api = api
     add_handlers(app)
     app.add_middleware(Guard, settings=settings)
     app.add_middleware(NotModified)

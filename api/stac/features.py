@@ -47,7 +47,7 @@ class FeatureWriter:
         self._root = root
         self._service = root.removesuffix("/stac")
         self._own_raster = orjson.dumps(f"{self._service}/uploads/")[:-1]
-        self._quoted = cache(lambda name: quote(name, safe=""))
+        self._places = cache(self._place)
 
     def write(self, feature: Feature, fields: Fields | None) -> bytes:
         """The JSON of an item with its links, or of what of it is wanted."""
@@ -59,26 +59,34 @@ class FeatureWriter:
 
     def _links(self, feature: Feature) -> bytes:
         """Where the item is, what is stored with it, its history, and the tiles of an own raster. Quoted names need no escapes in JSON."""
-        name, item_id = self._quoted(feature.collection), quote(feature.id, safe="")
-        here = f"{self._root}/collections/{name}"
-        tiles = f"{self._service}/raster/collections/{name}/items/{item_id}/WebMercatorQuad"
-        events = f"{self._service}/lineage/v1/collections/{name}/items/{item_id}/events"
-        links = [
-            f'{{"rel":"collection","type":"application/json","href":"{here}"}}',
-            f'{{"rel":"parent","type":"application/json","href":"{here}"}}',
-            f'{{"rel":"root","type":"application/json","href":"{self._root}/"}}',
-            f'{{"rel":"self","type":"application/geo+json","href":"{here}/items/{item_id}"}}',
-            *(orjson.dumps(self._resolved(link)).decode() for link in feature.links),
+        where, items, path = self._places(feature.collection)
+        item_id = quote(feature.id, safe="")
+        stored = "".join([f"{orjson.dumps(self._resolved(link)).decode()}," for link in feature.links])
+        links = (
+            f'[{where}{{"rel":"self","type":"application/geo+json","href":"{items}/{item_id}"}},{stored}'
             '{"rel":"version-history","type":"application/json","title":"Traces",'
-            f'"href":"{self._service}/trace/api/v1/traces/name/{item_id}"}}',
-            f'{{"rel":"lineage","type":"application/json","title":"Events in the log","href":"{events}"}}',
-        ]
+            f'"href":"{self._service}/trace/api/v1/traces/name/{item_id}"}},'
+            '{"rel":"lineage","type":"application/json","title":"Events in the log",'
+            f'"href":"{self._service}/lineage/v1/{path}/items/{item_id}/events"}}'
+        )
         if self._own_raster in feature.body:
-            links += [
-                f'{{"rel":"tilejson","type":"application/json","href":"{tiles}/tilejson.json"}}',
-                f'{{"rel":"preview","type":"text/html","title":"Map","href":"{tiles}/map.html"}}',
-            ]
-        return f"[{','.join(links)}]".encode()
+            tiles = f"{self._service}/raster/{path}/items/{item_id}/WebMercatorQuad"
+            links += (
+                f',{{"rel":"tilejson","type":"application/json","href":"{tiles}/tilejson.json"}},'
+                f'{{"rel":"preview","type":"text/html","title":"Map","href":"{tiles}/map.html"}}'
+            )
+        return f"{links}]".encode()
+
+    def _place(self, collection: str) -> tuple[str, str, str]:
+        """Of a collection's items: their links to what they are in, where they are, and the collection's path below each service."""
+        path = f"collections/{quote(collection, safe='')}"
+        here = f"{self._root}/{path}"
+        where = (
+            f'{{"rel":"collection","type":"application/json","href":"{here}"}},'
+            f'{{"rel":"parent","type":"application/json","href":"{here}"}},'
+            f'{{"rel":"root","type":"application/json","href":"{self._root}/"}},'
+        )
+        return where, f"{here}/items", path
 
     def _resolved(self, link: JSON) -> JSON:
         """A stored link, whose href may be relative to the API."""

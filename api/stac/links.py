@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+from urllib.parse import quote
 
 from starlette.requests import Request
 
@@ -85,6 +85,7 @@ def page_links(
 
 
 def _with_token(url: str, token: str) -> str:
-    parts = urlsplit(url)
-    query = [(name, value) for name, value in parse_qsl(parts.query, keep_blank_values=True) if name != "token"]
-    return urlunsplit(parts._replace(query=urlencode([*query, ("token", token)])))
+    """The same URL with this token; all else in it stays as the client wrote it."""
+    path, _, query = url.partition("?")
+    rest = [part for part in query.split("&") if part and not part.startswith("token=")]
+    return f"{path}?{'&'.join([*rest, f'token={token}'])}"

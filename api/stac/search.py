@@ -1,6 +1,7 @@
 """A page of items: pgstac's where clause, one SELECT of ours, keyset tokens. The SQL is in `db/migrations/0008_search.sql`.
 
-A plan (where clause and sort keys) depends on the search and the queryables alone and is kept; who may see what is applied by the database
+A plan (what is asked of contents, and sort keys) depends on the queryables and on the search but for place and time, and is kept: a map
+asks the same of place after place, and pgstac takes as long to plan a filter as to read a page. Who may see what is applied by the database
 at every request.
 """
 
@@ -28,11 +29,15 @@ from ingest.hydration import parsed
 CLOCKS_DIFFER = timedelta(minutes=5)
 #: With any of these a search takes long to plan, and the plan is kept. Others are planned on the way to their page.
 _LONG_TO_PLAN = ("filter", "query", "q", "sortby")
+#: Parts of a search that no plan is made of: they are other ones each time, and quickly made into conditions.
+_PLACE_AND_TIME = frozenset({"ids", "bbox", "intersects", "datetime"})
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What pgstac makes of a search: the condition, the sort keys as JSON text; and how it sorts by time, None when it does not."""
+    """What pgstac makes of a search without place and time: the condition, the sort keys as JSON text; and how it sorts by time, None when
+    it does not.
+    """
 
     condition: str
     keys: str
@@ -93,10 +98,10 @@ class Searcher:
             TokenInvalid: the token is not one of this search and caller.
             asyncpg.PostgresError: as raised, see `api.problems`.
         """
-        key = orjson.dumps(search, option=orjson.OPT_SORT_KEYS)
+        key = _text(search)
         edge = self._tokens.read(token, key, principals) if token else Edge(None, False, int(time.time()))
         begun = time.perf_counter()
-        plan = await self._plan(key) if any(name in search for name in _LONG_TO_PLAN) else None
+        plan = await self._plan(search)
         planned = time.perf_counter()
         newest_first = plan.newest_first if plan else True
         await self._partitions.refresh()
@@ -104,7 +109,7 @@ class Searcher:
         asked = Question.of(key, search, principals, sum(one.bytes for one in partitions))
         counting = self._counts.begin(asked, is_first=not token, is_wanted=limit == 1)
         page = await self._page(
-            key, plan, _cuts(partitions, newest_first, edge, rows_for(search, limit + 1)), principals, edge, limit
+            search, plan, _cuts(partitions, newest_first, edge, rows_for(search, limit + 1)), principals, edge, limit
         )
         if not token and not page.has_more:
             matched: Matched | None = self._counts.keep(asked, Matched(len(page.rows), True))
@@ -130,15 +135,14 @@ class Searcher:
         Raises:
             asyncpg.PostgresError: as raised, see `api.problems`.
         """
-        key = orjson.dumps(search, option=orjson.OPT_SORT_KEYS)
-        plan = await self._plan(key) if any(name in search for name in _LONG_TO_PLAN) else None
+        plan = await self._plan(search)
         newest_first = plan.newest_first if plan else True
         await self._partitions.refresh()
         partitions = self._partitions.of(search)
         edge: Edge | None = Edge(None, False, int(time.time()))
         while edge is not None:
             cut_at = _cuts(partitions, newest_first, edge, rows_for(search, page_size + 1))
-            page = await self._page(key, plan, cut_at, principals, edge, page_size)
+            page = await self._page(search, plan, cut_at, principals, edge, page_size)
             yield page.features
             edge = _edges(page.rows, edge, page.has_more)[0] if page.has_more else None
 
@@ -148,7 +152,11 @@ class Searcher:
             rows = await conn.fetch(sql("api.item_row"), collection, item_id, list(principals))
             return (await self._features(conn, rows))[0] if rows else None
 
-    async def _plan(self, key: bytes) -> Plan:
+    async def _plan(self, search: Mapping[str, Any]) -> Plan | None:
+        """None: the search is planned on the way to its page."""
+        if not any(name in search for name in _LONG_TO_PLAN):
+            return None
+        key = _text({name: value for name, value in search.items() if name not in _PLACE_AND_TIME})
         if key in self._plans:
             return self._plans[key]
         row: Any = await self._pool.fetchrow(sql("api.search_plan"), key.decode())
@@ -157,11 +165,18 @@ class Searcher:
         return self._plans.keep(key, Plan(row["condition"], row["keys"], by_time))
 
     async def _page(
-        self, key: bytes, plan: Plan | None, cut_at: list[datetime], principals: Sequence[str], edge: Edge, limit: int
+        self,
+        search: Mapping[str, Any],
+        plan: Plan | None,
+        cut_at: list[datetime],
+        principals: Sequence[str],
+        edge: Edge,
+        limit: int,
     ) -> _Page:
         since = None if edge.backward else datetime.fromtimestamp(edge.since, UTC) - CLOCKS_DIFFER
         rest = (list(principals), edge.values, edge.backward, limit + 1, cut_at, since)
-        query = (sql("api.search_page"), plan.condition, plan.keys) if plan else (sql("api.newest_page"), key.decode())
+        asked = _text({name: search[name] for name in search if plan is None or name in _PLACE_AND_TIME}).decode()
+        query = (sql("api.search_page"), asked, plan.condition, plan.keys) if plan else (sql("api.newest_page"), asked)
         begun = time.perf_counter()
         async with self._pool.acquire() as conn:
             found = await fetched(conn, *query, *rest)
@@ -184,6 +199,11 @@ class Searcher:
             return self._bases[collection, tag]
         base = await conn.fetchval(sql("api.base_item"), collection, tag) or {}
         return self._bases.keep((collection, tag), {name: value for name, value in base.items() if value is not None})
+
+
+def _text(search: Mapping[str, Any]) -> bytes:
+    """A search, or a part of it, in its canonical form."""
+    return orjson.dumps(search, option=orjson.OPT_SORT_KEYS)
 
 
 async def fetched(conn: Any, *query: Any) -> list[Any]:

@@ -112,27 +112,28 @@ select source_id, collection_id from federator.offers($1::text[]);
 select source_id, is_offline, checked_at, answered_at from federator.backends();
 
 -- name: search_plan
--- What pgstac makes of a search.
+-- What pgstac makes of a search without place and time.
 select condition, keys::text as keys from federator.search_plan($1::text::jsonb);
 
 -- name: search_page
--- Rows of a page, the one at its edge nearest first.
+-- Rows of a page, the one at its edge nearest first: of a place and time, and what was planned of the rest.
 select collection, id, packed, geometry, content, sort_values
-from federator.search_page($1, $2::text::jsonb, $3::text[], $4::text[], $5, $6, $7::timestamptz[], $8);
+from federator.search_page(
+    '(' || federator.condition($1::text::jsonb) || ') and (' || $2 || ')', $3::text::jsonb, $4::text[], $5::text[], $6, $7, $8::timestamptz[], $9);
 
 -- name: newest_page
 -- The same for a search that is sorted as when nobody says how, with the plan made on the way.
 select collection, id, packed, geometry, content, sort_values
 from federator.search_page(
-    pgstac.stac_search_to_where($1::text::jsonb), federator.newest_first(), $2::text[], $3::text[], $4, $5, $6::timestamptz[], $7);
+    federator.condition($1::text::jsonb), federator.newest_first(), $2::text[], $3::text[], $4, $5, $6::timestamptz[], $7);
 
 -- name: search_count
 -- Counted.
-select federator.search_count(pgstac.stac_search_to_where($1::text::jsonb), $2::text[]) as matched;
+select federator.search_count(federator.condition($1::text::jsonb), $2::text[]) as matched;
 
 -- name: search_estimate
 -- What the planner expects.
-select matched, cost from federator.search_estimate(pgstac.stac_search_to_where($1::text::jsonb), $2::text[]);
+select matched, cost from federator.search_estimate(federator.condition($1::text::jsonb), $2::text[]);
 
 -- name: partitions
 -- What holds items: of which collection, from when to when, how many rows by the last analysis (-1: none yet), bytes, and whether everybody may
@@ -173,7 +174,7 @@ select collections, registered, summaries, is_open from federator.property_facts
 
 -- name: aggregate
 -- How many items a search finds, when the first begins and the last ends, and how many are in each bucket.
-select matched, first, last, buckets from federator.aggregate(pgstac.stac_search_to_where($1::text::jsonb), $2::text[], $3::text::jsonb, $4);
+select matched, first, last, buckets from federator.aggregate(federator.condition($1::text::jsonb), $2::text[], $3::text::jsonb, $4);
 
 -- name: wal_written
 -- How far the primary has written its log. On a server that is promoted or none the same is asked of what it has read.

@@ -94,6 +94,8 @@ def search_of(draw: Any) -> dict[str, Any]:
             )
         case 3 | 4:
             body |= {"filter": draw(FILTERS), "filter-lang": "cql2-json"}
+            if draw(st.booleans()):
+                body["bbox"] = draw(BOXES)
     if draw(st.integers(0, 3)) == 0:
         wanted = draw(st.lists(WANTED, min_size=1, max_size=3, unique=True))
         body["fields"] = {"include": [*wanted, "type", "stac_version"]}  # which we answer always
