@@ -87,7 +87,6 @@ async def make_upload(parts: Parts, caller: Caller, form: dict[str, Any], *, tus
         tus_metadata=tus_metadata,
         keep_original=_flag(form, "keep_original", default=True),
         part_bytes=_part_bytes(parts, form, length),
-        has_range=form.get("start_datetime") is not None,
     )
     wish = targets.Wish(
         _text(form, "item", None),

@@ -16,7 +16,7 @@ from api.problems import Problem
 from api.upload_forms import make_upload, own_upload, parse_id, read_form
 from db.queries import sql
 from ingest.sanitise import time_text
-from ingest.uploads import receiving, service
+from ingest.uploads import asking, receiving, service
 from ingest.uploads.item import COG_TYPE, item_id_of
 from ingest.uploads.model import State, Upload
 
@@ -62,6 +62,8 @@ def shown(upload: Upload, root: str) -> dict[str, Any]:
         ]
     if upload.error_code:
         found["error"] = {"code": upload.error_code, "detail": upload.error_detail, **upload.error_facts}
+    if upload.error_code == asking.CODE:
+        found["links"].append({"rel": "datetime", "href": f"{root}/uploads/{upload.id}/datetime", "method": "PUT"})
     if upload.item_id and upload.state in _ON_THE_MAP:
         found["links"].append(
             {"rel": "map", "href": f"{root}/{map_path(upload.collection_id, upload.item_id)}", "type": "text/html"}
@@ -96,6 +98,16 @@ async def send(upload_id: str, request: Request) -> Response:
     checksum = tus_headers.content_digest(request.headers)
     length = tus_headers.number(request.headers, "content-length")
     upload = await receiving.receive_whole(parts.pool, parts.ingest, upload.id, tus.bytes_of(request), length, checksum)
+    return JSONResponse(shown(upload, parts.root), status_code=202)
+
+
+@router.put("/{upload_id}/datetime", status_code=202)
+async def say_when(upload_id: str, request: Request) -> Response:
+    """Answer an upload that was refused with `DATETIME_REQUIRED`; its bytes are there still."""
+    parts = parts_of(request)
+    upload = await own_upload(request, upload_id)
+    form = await read_form(request, parts.settings.max_body_bytes)
+    upload = await asking.say_when(parts.pool, upload.id, form)
     return JSONResponse(shown(upload, parts.root), status_code=202)
 
 

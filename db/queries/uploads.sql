@@ -28,6 +28,10 @@ update federator.upload set length = $2, updated_at = now() where id = $1 return
 update federator.upload set offset_bytes = $2, expires_at = now() + make_interval(secs => $3::float8 * 3600), updated_at = now()
 where id = $1 returning *;
 
+-- name: set_time
+-- When the data are from, as its owner has said later: a moment, a range, or both. All is tried anew.
+update federator.upload set datetime = $2, description = description || $3::jsonb, attempts = 0, lease_until = null where id = $1;
+
 -- name: set_store_upload
 -- The object store's multipart upload, once.
 update federator.upload set store_upload = $2, updated_at = now() where id = $1 and store_upload is null returning *;
@@ -45,11 +49,11 @@ select * from federator.upload where state in ('created', 'uploading') and expir
 select * from federator.upload where state = 'uploading' and part_bytes is null order by updated_at limit 1000;
 
 -- name: to_free
--- Originals that nobody needs any more. A question to the user (DATETIME_REQUIRED) keeps them.
+-- Originals that nobody needs any more. A question to the user (DATETIME_REQUIRED) keeps them for a month.
 select * from federator.upload
 where freed_at is null and (
     (state = 'ready' and not keep_original)
-    or (state = 'rejected' and error_code <> 'DATETIME_REQUIRED')
+    or (state = 'rejected' and (error_code <> 'DATETIME_REQUIRED' or updated_at < now() - interval '30 days'))
     or state = 'deleted'
 )
 order by updated_at limit 1000;

@@ -47,7 +47,7 @@ def parse(form: JSON) -> JSON:
     told: JSON = {}
     if text := _text(form, "description", MAX_DESCRIPTION, lines=True):
         told["description"] = text
-    told |= _range(form)
+    told |= range_of(form)
     for name, pattern, shape in (
         ("license", _LICENCE, "an SPDX identifier, or `other`"),
         ("crs", _CRS, "an EPSG code such as EPSG:32633"),
@@ -97,8 +97,8 @@ def _texts(form: JSON, name: str, most: int, longest: int) -> list[str]:
     return [text for text in cleaned if text]
 
 
-def _range(form: JSON) -> JSON:
-    """Both ends or none."""
+def range_of(form: JSON) -> JSON:
+    """`start_datetime` and `end_datetime`, both or none. Raises UploadRejected: INVALID_FIELD, DATETIME_INVALID."""
     ends: JSON = {}
     for name in ("start_datetime", "end_datetime"):
         if (value := form.get(name)) is not None:

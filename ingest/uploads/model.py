@@ -7,6 +7,7 @@
 
 Every arrow is one transaction with one event. A worker that takes up the work of a dead one begins again at `scanning`.
 An unfinished upload that expires, and one that is taken back before it is ready, is `rejected` with the code EXPIRED or DELETED.
+One that is `rejected` with the code DATETIME_REQUIRED is `received` again when its owner has answered (`asking`).
 `ready --replace--> ready(v+1)` are two uploads: when the newer one becomes ready, the older stays so as an item of its own (`placing`).
 """
 
@@ -51,7 +52,7 @@ ARROWS: dict[State, set[State]] = {
     State.CONVERTING: {State.REGISTERING, State.REJECTED, State.FAILED, State.SCANNING},
     State.REGISTERING: {State.READY, State.REJECTED, State.FAILED, State.SCANNING},
     State.READY: {State.DELETING},
-    State.REJECTED: set(),
+    State.REJECTED: {State.RECEIVED},  # when a question was answered (`asking`), else never
     State.FAILED: {State.DELETING},
     State.DELETING: {State.DELETED},
     State.DELETED: set(),

@@ -81,7 +81,6 @@ class Plan:
     """What is said about an upload before its bytes come. `length` in bytes; `sha256` is of the whole file.
 
     `tus_metadata` is the header as it came. `part_bytes`: sent in parts of this size to the object store. `target`: which item it becomes.
-    `has_range`: a range of time is told with it, so that no moment need be.
     """
 
     length: int | None = None
@@ -91,7 +90,6 @@ class Plan:
     keep_original: bool = True
     part_bytes: int | None = None
     target: Target = Target()
-    has_range: bool = False
 
 
 async def create(
@@ -107,14 +105,15 @@ async def create(
     """Make an upload that waits for its bytes.
 
     Args:
+        when: None: a range in what is told of it, or the file's own tag.
         limits: quotas that hold for the owner; None: none.
 
     Raises:
-        UploadRejected: COLLECTION_UNKNOWN (404), COLLECTION_NOT_WRITABLE (403), DATETIME_REQUIRED, DATETIME_INVALID, TITLE_INVALID,
+        UploadRejected: COLLECTION_UNKNOWN (404), COLLECTION_NOT_WRITABLE (403), DATETIME_INVALID, TITLE_INVALID,
             EMPTY_FILE, TOO_LARGE (413), QUOTA_EXCEEDED (403).
     """
     plan, name = plan or Plan(), clean_title(title)
-    moment = None if when is None and plan.has_range else _moment(when)
+    moment = moment_of(when)
     if limits and plan.length is not None:
         quota.check_length(limits, plan.length)
     hours = limits.upload_expiry_h if limits else 48.0
@@ -135,11 +134,10 @@ async def create(
     return upload
 
 
-def _moment(when: str | None) -> datetime:
+def moment_of(when: object) -> datetime | None:
+    """A moment that a user names, RFC 3339 with zone; None: none is named. Raises UploadRejected: DATETIME_INVALID."""
     if when is None:
-        raise UploadRejected(
-            "DATETIME_REQUIRED", "say when the data are from: datetime, RFC 3339 with zone", field="datetime"
-        )
+        return None
     try:
         return parse_time(when)
     except RecordRejected as error:

@@ -12,6 +12,7 @@ import httpx
 import numpy as np
 import psycopg
 import pytest
+import rasterio
 from rasterio.io import MemoryFile
 from rasterio.transform import from_origin
 
@@ -28,6 +29,7 @@ from tests.ingest.uploads.rasters import write
 from tests.stac_schemas import faults
 
 VERSION = {"Tus-Resumable": "1.0.0"}
+WHEN = "2026-05-01T12:00:00Z"
 RANGE = {"datetime": None, "start_datetime": "2026-04-01T00:00:00Z", "end_datetime": "2026-06-01T00:00:00Z"}
 WEST = from_origin(600_000, 5_340_000, 10, 10)
 EAST = from_origin(604_000, 5_340_000, 10, 10)
@@ -51,7 +53,7 @@ def raster(folder: Path, base: int, transform: Any = WEST) -> bytes:
 
 
 def created(site: Site, **form: Any) -> httpx.Response:
-    return site.http.post("/uploads", json={"datetime": "2026-05-01T12:00:00Z", "title": "Scene", **form})
+    return site.http.post("/uploads", json={"datetime": WHEN, "title": "Scene", **form})
 
 
 def sent(site: Site, content: bytes, **form: Any) -> dict[str, Any]:
@@ -62,7 +64,7 @@ def sent(site: Site, content: bytes, **form: Any) -> dict[str, Any]:
     return dict(answer.json())
 
 
-def worked(site: Site, *uploads: dict[str, Any]) -> list[dict[str, Any]]:
+def worked(site: Site, *uploads: dict[str, Any], expected: str = "ready") -> list[dict[str, Any]]:
     """Let one worker for each upload work, all at once; the uploads as they are then."""
     ingest = IngestSettings(data_dir=site.settings.data_dir, public_url=site.settings.public_url)
 
@@ -73,7 +75,7 @@ def worked(site: Site, *uploads: dict[str, Any]) -> list[dict[str, Any]]:
 
     asyncio.run(run())
     states = [site.http.get(f"/uploads/{upload['id']}").json() for upload in uploads]
-    assert [state["state"] for state in states] == ["ready"] * len(uploads), states
+    assert [state["state"] for state in states] == [expected] * len(uploads), states
     return states
 
 
@@ -134,7 +136,33 @@ def test_a_range_without_a_moment_is_found(site: Site, both: list[dict[str, Any]
     for box in ([west, south, west + 0.001, north], [east - 0.001, south, east, north]):
         search = {"collections": ["uploads"], "bbox": box, "datetime": "2026-05-20T00:00:00Z/2026-05-21T00:00:00Z"}
         assert [one["id"] for one in site.http.post("/stac/search", json=search).json()["features"]] == [found["id"]]
-    assert created(site, datetime=None).json()["code"] == "DATETIME_REQUIRED"
+
+
+def test_who_forgot_the_time_is_asked_for_it_and_need_not_send_the_file_again(site: Site, tmp_path: Path) -> None:
+    upload = sent(site, raster(tmp_path, 7000), datetime=None)
+    (asked,) = worked(site, upload, expected="rejected")
+    assert asked["error"]["code"] == "DATETIME_REQUIRED"
+    (link,) = [link for link in asked["links"] if link["rel"] == "datetime"]
+    for form, code in (
+        ({}, "DATETIME_REQUIRED"),
+        ({"datetime": "soon"}, "DATETIME_INVALID"),
+        ({"start_datetime": WHEN}, "INVALID_FIELD"),
+    ):
+        answer = site.http.request(link["method"], link["href"], json=form)
+        assert (answer.status_code, answer.json()["code"]) == (422, code)
+    answer = site.http.request(link["method"], link["href"], json={"datetime": WHEN})
+    assert (answer.status_code, answer.json()["state"]) == (202, "received")
+    assert item(site, worked(site, upload)[0]["item_id"])["properties"]["datetime"].startswith(WHEN[:-1])
+    again = site.http.request(link["method"], link["href"], json={"datetime": WHEN})
+    assert (again.status_code, again.json()["code"]) == (409, "STATE_CONFLICT")
+
+
+def test_the_time_may_stand_in_the_file_itself(site: Site, tmp_path: Path) -> None:
+    raster(tmp_path, 8000)
+    with rasterio.open(tmp_path / "a.tif", "r+") as target:
+        target.update_tags(TIFFTAG_DATETIME="2021:07:01 10:00:00")
+    (state,) = worked(site, sent(site, (tmp_path / "a.tif").read_bytes(), datetime=None))
+    assert item(site, state["item_id"])["properties"]["datetime"] == "2021-07-01T10:00:00Z"
 
 
 def test_without_parameters_it_is_drawn_by_its_hint(site: Site, both: list[dict[str, Any]]) -> None:

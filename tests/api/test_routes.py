@@ -215,7 +215,7 @@ def test_ids_of_nothing(site: Site, path: str) -> None:
         (b"{", "INVALID_BODY"),
         (b"[]", "INVALID_BODY"),
         (b'{"title": 7}', "INVALID_FIELD"),
-        (b'{"title": "t"}', "DATETIME_REQUIRED"),
+        (b'{"title": "t", "datetime": 5}', "INVALID_FIELD"),
         (b'{"title": "t", "datetime": "now"}', "DATETIME_INVALID"),
         (b'{"title": "t", "datetime": "2026-01-01T00:00:00Z", "collection": "x"}', "COLLECTION_UNKNOWN"),
         (b'{"title": "\\u0000", "datetime": "2026-01-01T00:00:00Z"}', "INVALID_FIELD"),

@@ -103,7 +103,11 @@ CREATIONS = [
     ({**VERSION, "Upload-Length": "5", "Upload-Metadata": "title ???"}, 400, "INVALID_METADATA"),
     ({**VERSION, "Upload-Length": "5", "Upload-Metadata": "a YQ==,a YQ=="}, 400, "INVALID_METADATA"),
     ({**VERSION, "Upload-Length": "5", "Upload-Metadata": "a " + "A" * 9000}, 400, "METADATA_TOO_LARGE"),
-    ({**VERSION, "Upload-Length": "5", "Upload-Metadata": metadata(title="t")}, 422, "DATETIME_REQUIRED"),
+    (
+        {**VERSION, "Upload-Length": "5", "Upload-Metadata": metadata(title="t", datetime="now")},
+        422,
+        "DATETIME_INVALID",
+    ),
     ({**VERSION, "Upload-Length": "5", "Upload-Metadata": metadata(title="t", sha256="ab")}, 422, "INVALID_FIELD"),
 ]
 
