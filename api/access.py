@@ -11,6 +11,7 @@ from starlette.requests import Request
 
 from api.problems import Problem
 from api.settings import ApiSettings
+from ingest.edits.author import Author
 from lineage.visibility import EVERYTHING
 
 #: What a caller may be allowed to do. The names of transactions are those of stac-auth-proxy.
@@ -77,6 +78,18 @@ def require(request: Request, scope: str) -> Caller:
 def owns(caller: Caller, owner: str) -> bool:
     """May this caller act on what `owner` made? Local programs and administrators own everything."""
     return caller.name in (owner, LOCAL.name) or "role:admin" in caller.principals
+
+
+def rights_of(caller: Caller | None) -> tuple[str, ...]:
+    """Principals that decide what a caller may write: a program on this machine everything, though it sees what everybody sees."""
+    if caller is None:
+        return ()
+    return EVERYTHING if caller == LOCAL else caller.principals
+
+
+def author_of(caller: Caller) -> Author:
+    """The caller as the author of what he writes."""
+    return Author(f"user:{caller.name}", caller.principals, rights_of(caller))
 
 
 def principals_of(request: Request) -> tuple[str, ...]:

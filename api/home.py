@@ -10,7 +10,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
-from api.access import principals_of
+from api.access import caller_of, principals_of, rights_of
 from api.parts import parts_of
 from api.sources import sources_state
 from db.queries import sql
@@ -51,7 +51,9 @@ async def _catalogue(request: Request) -> dict[str, Any]:
         for collection in collections:
             asked = (collection["id"], 3, principals)
             collection["newest"] = await (await conn.execute(sql("api.newest_items"), asked)).fetchall()
-        uploads = await (await conn.execute(sql("api.newest_uploads"), (10, principals))).fetchall()
+        uploads = await (
+            await conn.execute(sql("api.newest_uploads"), (10, list(rights_of(caller_of(request)))))
+        ).fetchall()
         log = await (await conn.execute(sql("api.log_state"))).fetchone()
     return {
         "collections": collections,

@@ -17,6 +17,7 @@ from api import (
     lineage,
     management,
     quota,
+    sharing,
     sources,
     static_files,
     tus,
@@ -34,6 +35,7 @@ from api.metrics import Measured, Metrics, Routed
 from api.parts import Parts
 from api.people import key_routes, login, user_routes
 from api.people.callers import Identified, open_people
+from api.private_answers import PrivateAnswers
 from api.problems import add_handlers
 from api.public_url import PublicUrl
 from api.raster import create_raster_app
@@ -98,7 +100,9 @@ def create_app(
             stac.state.readpool = reads = await open_reads(resolved)
             secret = await reads.fetchval(sql("api.page_token_secret"))
             stac.state.searcher = searcher = Searcher(stac.state.readpool, secret)
-            stac.state.changes = changes = Changes(resolved, searcher.forget, getattr(reads, "caught_up", None))
+            app.state.changes = stac.state.changes = changes = Changes(
+                resolved, searcher.forget, getattr(reads, "caught_up", None)
+            )
             if isinstance(reads, Reads):
                 reads.on_switch = changes.read_elsewhere
             raster.state.dbpool = _sync_pool(resolved)
@@ -139,6 +143,7 @@ def create_app(
         key_routes.router,
         user_routes.router,
         quota.router,
+        sharing.router,
     ):
         app.include_router(router)
     add_handlers(app)
@@ -146,7 +151,7 @@ def create_app(
     # What answers before FastAPI does, from the outside in.
     direct: ASGIApp = app.routed if is_traced() else Direct(app.routed, stac, settings)
     cors = CORSMiddleware(
-        Encoded(direct), allow_origins=["*"], allow_headers=["*"],
+        Encoded(PrivateAnswers(direct)), allow_origins=["*"], allow_headers=["*"],
         allow_methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"],
         expose_headers=["ETag", "Link", "Accept-Patch", "Preference-Applied", "WWW-Authenticate", *tus_headers.EXPOSED, *LIMITS_EXPOSED],
     )  # fmt: skip

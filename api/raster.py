@@ -31,6 +31,7 @@ from api.signatures import PARAMETER
 from api.signed import NAME, SIGNATURE, SIGNED, Resigned, note_private
 from api.signed import router as signed_router
 from db.queries import sql
+from ingest.edits.hrefs import drop_foreign_assets, named_uploads
 from ingest.settings import IngestSettings
 from ingest.uploads.service import cog_path
 
@@ -80,17 +81,24 @@ def item_of(
     collection_id: Annotated[str, Path(pattern=NAME, description="Collection")],
     item_id: Annotated[str, Path(pattern=NAME, description="Item")],
 ) -> pystac.Item:
-    """The item as it is now, read for each request so that a replaced one is never served old, nor one that is private by now."""
+    """The item as it is now, read for each request so that a replaced one is never served old, nor one that is private by now.
+
+    Rasters of others that its assets name, and that the caller may not read, are left out.
+    """
     asked = (item_id, collection_id, list(principals_of(request)), SIGNED in request.scope)
     with request.app.state.dbpool.connection() as conn, conn.cursor(row_factory=dict_row) as cursor:
         row = cursor.execute(sql("api.item"), asked).fetchone()
-    if row is None or row["item"] is None:
-        raise Problem(404, "NOT_FOUND", "there is no such item")
+        if row is None or row["item"] is None:
+            raise Problem(404, "NOT_FOUND", "there is no such item")
+        item: dict[str, Any] = row["item"]
+        if named := named_uploads([item]):
+            found = cursor.execute(sql("sharing.readable_uploads"), (list(named), row["principals"])).fetchall()
+            drop_foreign_assets(item, {one["id"] for one in found})
     note_private(request, is_private=not row["is_public"])
-    row["item"]["properties"].pop("deprecated", None)  # pystac would warn of every tile of an older version
-    item = pystac.Item.from_dict(row["item"])
-    note_preview(request, item)
-    return item
+    item["properties"].pop("deprecated", None)  # pystac would warn of every tile of an older version
+    found_item = pystac.Item.from_dict(item)
+    note_preview(request, found_item)
+    return found_item
 
 
 def renders_of(reader: Any) -> dict[str, dict[str, Any]]:

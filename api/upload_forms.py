@@ -10,9 +10,10 @@ from uuid import UUID
 import orjson
 from starlette.requests import Request
 
-from api.access import Caller, owns, require
+from api.access import Caller, author_of, owns, require
 from api.parts import Parts, parts_of
 from api.problems import Problem
+from ingest.sharing import parse_wish
 from ingest.uploads import parts as store_parts
 from ingest.uploads import service, targets
 from ingest.uploads.model import Upload
@@ -80,6 +81,7 @@ async def make_upload(parts: Parts, caller: Caller, form: dict[str, Any], *, tus
     title = _text(form, "title", None)
     length = _length(form)
     collection = _text(form, "collection", None) or "uploads"
+    visibility, readers = parse_wish(form)
     plan = service.Plan(
         length=length,
         sha256=_sha256(form),
@@ -87,6 +89,8 @@ async def make_upload(parts: Parts, caller: Caller, form: dict[str, Any], *, tus
         tus_metadata=tus_metadata,
         keep_original=_flag(form, "keep_original", default=True),
         part_bytes=_part_bytes(parts, form, length),
+        visibility=visibility,
+        readers=readers,
     )
     wish = targets.Wish(
         _text(form, "item", None),
@@ -106,6 +110,7 @@ async def make_upload(parts: Parts, caller: Caller, form: dict[str, Any], *, tus
             owner=caller.name,
             plan=replace(plan, target=target),
             limits=parts.ingest,
+            author=author_of(caller),
         )
         await describe(conn, upload.id, form)
     return upload

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import UUID
 
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 
 from api import tus, tus_headers
-from api.access import require
+from api.access import caller_of, owns, principals_of, require
 from api.map_page import map_path
 from api.parts import parts_of
 from api.problems import Problem
@@ -38,6 +39,8 @@ def shown(upload: Upload, root: str) -> dict[str, Any]:
         "offset": upload.offset if upload.is_open else upload.length,
         "file_name": upload.file_name,
         "keep_original": upload.keep_original,
+        "visibility": upload.visibility,
+        "readers": list(upload.readers),
         "expires": time_text(upload.expires_at) if upload.is_open else None,
         "sha256": upload.sha256,
         "item_id": upload.item_id,
@@ -134,13 +137,24 @@ async def _same_as(request: Request, upload: Upload) -> dict[str, Any] | None:
     return {"upload": f"{parts.root}/uploads/{row['id']}", "item": item}
 
 
+async def _readable(request: Request, upload_id: UUID) -> Upload:
+    """An upload that is the caller's own, or whose item he sees. Raises UploadUnknown."""
+    caller = caller_of(request)
+    async with parts_of(request).pool.connection() as conn:
+        upload = await service.get(conn, upload_id)
+        if caller is None or not owns(caller, upload.owner):
+            seen = await conn.execute(sql("sharing.readable_uploads"), ([upload_id], list(principals_of(request))))
+            if await seen.fetchone() is None:
+                raise service.UploadUnknown(str(upload_id))
+    return upload
+
+
 @files.head("/{upload_id}/data.tif", include_in_schema=False)
 @files.get("/{upload_id}/data.tif")
 async def data(upload_id: str, request: Request) -> Response:
-    """The finished COG, with range requests."""
+    """The finished COG, with range requests, for those who see its item."""
     parts = parts_of(request)
-    async with parts.pool.connection() as conn:
-        upload = await service.get(conn, parse_id(upload_id))
+    upload = await _readable(request, parse_id(upload_id))
     path = service.cog_path(parts.ingest, upload.id)
     if upload.state in (State.DELETING, State.DELETED) and upload.item_id is not None:
         deleted = time_text(upload.updated_at)

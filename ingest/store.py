@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import batched, groupby
+from types import MappingProxyType
 
 import psycopg
 from psycopg.rows import DictRow
@@ -72,13 +73,19 @@ async def lock_items(conn: Connection, collection: str) -> None:
 
 
 async def write_items(
-    conn: Connection, collection: str, items: Sequence[JSON], before: Mapping[str, datetime | None]
+    conn: Connection,
+    collection: str,
+    items: Sequence[JSON],
+    before: Mapping[str, datetime | None],
+    *,
+    new_readers: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Insert or replace items of one collection; the caller holds `lock_items`. Who may read a replaced item stays as it was.
 
     Args:
         before: datetime under which an item is stored now; None says that there is no such item. An item
             missing here is looked for in every partition.
+        new_readers: column `private`, as JSON text, of items that have none in the database.
 
     Raises:
         CollectionUnknown: pgstac has no such collection.
@@ -91,7 +98,7 @@ async def write_items(
     rows = sorted(map(row_of, items), key=lambda row: (row.start, row.id))
     summing = asyncio.create_task(asyncio.to_thread(_summed, rows))
     parts = await _partitioned(conn, collection, base, rows)
-    readers = await delete_items(conn, collection, [row.id for row in rows], before)
+    readers = {**new_readers, **await delete_items(conn, collection, [row.id for row in rows], before)}
     await conn.execute(sql("harvest.compress_fast"))
     try:
         async with conn.transaction():

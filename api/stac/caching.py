@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from api.stac.etags import DIGITS
 
-_ANYBODY, _CALLER = "public, no-cache", "private, no-cache"
+_ANYBODY, _CALLER = "public, no-cache", "private, no-store"
 _VARY = "Accept, Accept-Encoding, Authorization"
 
 
@@ -27,7 +27,7 @@ def weak_tag(parts: Iterable[bytes]) -> str:
 
 
 def cache_control(*, is_private: bool) -> str:
-    """Who may keep an answer: anybody, or the caller alone."""
+    """Who may keep an answer: anybody, or, when a caller has said who he is, nobody."""
     return _CALLER if is_private else _ANYBODY
 
 

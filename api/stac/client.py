@@ -173,9 +173,10 @@ class Client(CoreCrudClient):  # type: ignore[misc]
     async def _missing(self, collection_id: str, item_id: str, request: Request) -> Exception:
         await find_collection(request, collection_id)
         async with request.app.state.get_connection(request) as conn:
-            if row := await conn.fetchrow(sql("api.withdrawn_item"), collection_id, item_id):
+            principals = list(principals_of(request))
+            if row := await conn.fetchrow(sql("api.withdrawn_item"), collection_id, item_id, principals):
                 return _gone(request, collection_id, row)
-            row = await conn.fetchrow(sql("uploads.deleted_item"), collection_id, item_id, list(principals_of(request)))
+            row = await conn.fetchrow(sql("uploads.deleted_item"), collection_id, item_id, principals)
         return NotFoundError("no such item") if row is None else _deleted(row)
 
 

@@ -12,7 +12,7 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.access import caller_of
+from api.access import author_of, caller_of
 from api.federation import BACKENDS, Federation, federation_of, named
 from api.parts import Parts
 from api.settings import ApiSettings
@@ -54,8 +54,7 @@ class Edit:
         parts: Parts = request.app.state.parts
         caller = caller_of(request)
         assert caller is not None
-        author = Author(f"user:{caller.name}", caller.principals)
-        return cls(request, parts, author, root_of(request))
+        return cls(request, parts, author_of(caller), root_of(request))
 
     @classmethod
     async def of_collection(cls, request: Request) -> Edit:

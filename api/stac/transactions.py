@@ -33,7 +33,7 @@ class TransactionsClient(AsyncBaseTransactionsClient):
         if isinstance(item, dict) and item.get("type") == "FeatureCollection":
             await _store_many(edit, collection_id, _features(item), is_upsert=False)
             return Response(status_code=201)
-        ready = Ready.of(checked_item(edit.sent(item), collection_id))
+        ready = Ready.of(checked_item(edit.sent(item), collection_id, own_root=edit.parts.root))
         stored = await edit.do(lambda conn: items.create_item(conn, edit.author, collection_id, ready, edit.permit_new))
         edit.note_items()
         return edit.created(edit.item_body(stored), GEOJSON, edit.href(collection_id, ready.id))
@@ -41,7 +41,7 @@ class TransactionsClient(AsyncBaseTransactionsClient):
     async def update_item(self, collection_id: str, item_id: str, item: Any, **kwargs: Any) -> Response:
         """`PUT /collections/{collection_id}/items/{item_id}`: in place of one that is there."""
         edit = Edit.of(kwargs["request"])
-        new = checked_item(edit.sent(item), collection_id, item_id)
+        new = checked_item(edit.sent(item), collection_id, item_id, own_root=edit.parts.root)
 
         def replaced(stored: Stored) -> JSON:
             edit.permit_item(stored)
@@ -57,7 +57,7 @@ class TransactionsClient(AsyncBaseTransactionsClient):
         def patched(stored: Stored) -> JSON:
             edit.permit_item(stored)
             document = changed(orjson.loads(edit.item_body(stored)))
-            return checked_item(edit.sent(document), collection_id, item_id)
+            return checked_item(edit.sent(document), collection_id, item_id, own_root=edit.parts.root)
 
         return await _change_item(edit, collection_id, item_id, patched)
 
@@ -71,7 +71,7 @@ class TransactionsClient(AsyncBaseTransactionsClient):
     async def create_collection(self, collection: Any, **kwargs: Any) -> Response:
         """`POST /collections`."""
         edit = await Edit.of_collection(kwargs["request"])
-        new = checked_collection(edit.sent_collection(collection))
+        new = checked_collection(edit.sent_collection(collection), own_root=edit.parts.root)
         stored = await edit.do(lambda conn: collections.create_collection(conn, edit.author, new, edit.permit_new))
         edit.note_collections()
         return edit.created(edit.collection_body(stored), PLAIN_JSON, edit.href(new["id"]))
@@ -79,7 +79,7 @@ class TransactionsClient(AsyncBaseTransactionsClient):
     async def update_collection(self, collection_id: str, collection: Any, **kwargs: Any) -> Response:
         """`PUT /collections/{collection_id}`: in place of one that is there."""
         edit = await Edit.of_collection(kwargs["request"])
-        new = checked_collection(edit.sent_collection(collection), collection_id)
+        new = checked_collection(edit.sent_collection(collection), collection_id, own_root=edit.parts.root)
 
         def replaced(before: JSON) -> JSON:
             edit.permit_collection(before)
@@ -95,7 +95,7 @@ class TransactionsClient(AsyncBaseTransactionsClient):
         def patched(before: JSON) -> JSON:
             edit.permit_collection(before)
             document = changed(orjson.loads(edit.collection_body(before)))
-            return checked_collection(edit.sent_collection(document), collection_id)
+            return checked_collection(edit.sent_collection(document), collection_id, own_root=edit.parts.root)
 
         return await _change_collection(edit, collection_id, patched)
 
@@ -159,7 +159,7 @@ async def _store_many(
         limit = edit.settings.max_bulk_items
         raise EditRefused("TOO_MANY", f"at most {limit} items at once", status=413, limit=limit, actual=len(documents))
     sent = [(item_id, edit.sent(document)) for item_id, document in documents]
-    ready = await asyncio.to_thread(ready_items, sent, collection_id)
+    ready = await asyncio.to_thread(ready_items, sent, collection_id, own_root=edit.parts.root)
     write = items.put_items if is_upsert else items.create_items
     await edit.do(lambda conn: write(conn, edit.author, collection_id, ready, edit.permit_new))
     edit.note_items()

@@ -44,10 +44,9 @@ select id, datetime from pgstac.items
 where collection = $1 and (private is null or federator.may_read(private, $3::text[])) order by datetime desc, id limit $2;
 
 -- name: newest_uploads
--- For the start page.
+-- For the start page: the caller's own, and those whose items he may see.
 select id, title, state, item_id, collection_id, error_code from federator.upload as u
-where collection_id <> all (array(select unnest(federator.hidden_collections($2::text[]))))
-    and not exists (select from federator.hidden_items($2::text[]) as h where h.collection_id = u.collection_id and h.item_id = u.item_id)
+where exists (select from federator.readable_uploads(array[u.id], $2::text[]))
 order by created_at desc limit $1;
 
 -- name: hidden_collections
@@ -71,8 +70,10 @@ select coalesce((select max(size) from lineage.checkpoint), 0) as size, (select 
 select 1 as one;
 
 -- name: withdrawn_item
--- An item that left the catalogue.
-select successor_id, withdrawn_at from federator.harvested_item where collection_id = $1 and item_id = $2 and withdrawn_at is not null;
+-- An item that left the catalogue, if the caller could see it there.
+select successor_id, withdrawn_at from federator.harvested_item as w
+where collection_id = $1 and item_id = $2 and withdrawn_at is not null
+    and not exists (select from federator.hidden_items($3::text[]) as h where h.collection_id = w.collection_id and h.item_id = w.item_id);
 
 -- name: lags
 -- Of the newest thousand records of each source and collection: seconds from sensing to publication and from there into our catalogue.

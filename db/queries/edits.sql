@@ -3,8 +3,8 @@
 select set_config('lock_timeout', $1, true), set_config('statement_timeout', $2, true);
 
 -- name: enter_collection
--- Whether it is there for the caller; nobody deletes it before the transaction ends.
-select true as is_there from pgstac.collections
+-- Whether it is there for the caller, and whether he may write into it; nobody deletes it before the transaction ends.
+select federator.may_write(id, $3::text[]) as may_write from pgstac.collections
 where id = $1 and content ->> 'type' = 'Collection' and id <> all (federator.hidden_collections($2::text[]))
 for key share;
 
@@ -37,15 +37,17 @@ returning item_id;
 select collection, id, packed, geometry, content from federator.item($1, $2, $3::text[]);
 
 -- name: collection_now
--- As it is stored and as it is shown (0011_queryables.sql), locked, if the caller may see it.
-select c.content::text as content, federator.described(c.content, s.summary)::text as shown
+-- As it is stored and as it is shown (0011_queryables.sql), locked, if the caller may see it; and whether he may change it.
+select c.content::text as content, federator.described(c.content, s.summary)::text as shown, federator.may_share(c.id, $3::text[]) as may_change
 from pgstac.collections as c left join federator.collection_summary as s on s.collection_id = c.id
 where c.id = $1 and c.content ->> 'type' = 'Collection' and c.id <> all (federator.hidden_collections($2::text[]))
 for update of c;
 
 -- name: insert_collection
--- Nothing comes back when there is one of that id.
-insert into pgstac.collections (content) values ($1::text::jsonb) on conflict (id) do nothing returning id;
+-- Nothing comes back when there is one of that id, or when there was one that the caller could not see.
+insert into pgstac.collections (content)
+select $1::text::jsonb where not (($1::text::jsonb) ->> 'id') = any (federator.hidden_collections($2::text[]))
+on conflict (id) do nothing returning id;
 
 -- name: replace_collection
 -- The whole document.

@@ -69,33 +69,36 @@ select e.*, t.message, t.signature, t.certificate
 from lineage.event as e left join lineage.trace_signature as t on t.event_id = e.id
 where e.id = $1
     and coalesce(e.collection <> all (array(select unnest(federator.hidden_collections($2::text[])))), true)
-    and not exists (select from federator.hidden_items($2::text[]) as h where h.collection_id = e.collection and h.item_id = e.item_id);
+    and not exists (select from federator.hidden_items($2::text[]) as h where h.collection_id = e.collection and h.item_id = e.item_id)
+    and federator.may_see_event(e.kind, e.name, $2::text[]);
 
 -- name: pending_event
 -- True while the event waits for its number.
-select true as pending from lineage.event_outbox where id = $1
+select true as pending from lineage.event_outbox as e where id = $1
     and coalesce(collection <> all (array(select unnest(federator.hidden_collections($2::text[])))), true)
-    and not exists (select from federator.hidden_items($2::text[]) as h where h.collection_id = collection and h.item_id = item_id);
+    and not exists (select from federator.hidden_items($2::text[]) as h where h.collection_id = e.collection and h.item_id = e.item_id)
+    and federator.may_see_event(e.kind, e.name, $2::text[]);
 
 -- name: events_of_item
 -- Oldest first, then those that wait.
 select seq, id, kind, name, source, actor_id, claimed_at, recorded_at, body, false as pending
-from lineage.event where collection = $1 and item_id = $2
+from lineage.event as e where collection = $1 and item_id = $2
     and coalesce(collection <> all (array(select unnest(federator.hidden_collections($3::text[])))), true)
-    and not exists (select from federator.hidden_items($3::text[]) as h where h.collection_id = collection and h.item_id = item_id)
+    and not exists (select from federator.hidden_items($3::text[]) as h where h.collection_id = e.collection and h.item_id = e.item_id)
 union all
 select null, id, kind, name, source, actor_id, claimed_at, null, body, true
-from lineage.event_outbox where collection = $1 and item_id = $2
+from lineage.event_outbox as e where collection = $1 and item_id = $2
     and coalesce(collection <> all (array(select unnest(federator.hidden_collections($3::text[])))), true)
-    and not exists (select from federator.hidden_items($3::text[]) as h where h.collection_id = collection and h.item_id = item_id)
+    and not exists (select from federator.hidden_items($3::text[]) as h where h.collection_id = e.collection and h.item_id = e.item_id)
 order by seq nulls last, claimed_at;
 
 -- name: events_from
 -- The change feed: by number.
 select seq, id, kind, name, source, collection, item_id, actor_id, claimed_at, recorded_at, body, false as pending
-from lineage.event where seq >= $1
+from lineage.event as e where seq >= $1
     and coalesce(collection <> all (array(select unnest(federator.hidden_collections($3::text[])))), true)
-    and not exists (select from federator.hidden_items($3::text[]) as h where h.collection_id = collection and h.item_id = item_id)
+    and not exists (select from federator.hidden_items($3::text[]) as h where h.collection_id = e.collection and h.item_id = e.item_id)
+    and federator.may_see_event(kind, name, $3::text[])
 order by seq limit $2;
 
 -- name: leaves_from

@@ -2,9 +2,10 @@
 -- A new upload, without bytes.
 insert into federator.upload (
     id, owner, collection_id, title, datetime, state, length, promised_sha256, file_name, tus_metadata, keep_original, part_bytes, expires_at,
-    target_item, role, asset_key, replaces_asset
+    target_item, role, asset_key, replaces_asset, visibility, readers
 )
-values ($1, $2, $3, $4, $5, 'created', $6, $7, $8, $9, $10, $11, now() + make_interval(secs => $12::float8 * 3600), $13, $14, $15, $16)
+values ($1, $2, $3, $4, $5, 'created', $6, $7, $8, $9, $10, $11, now() + make_interval(secs => $12::float8 * 3600), $13, $14, $15, $16,
+    $17, $18)
 returning *;
 
 -- name: lock_owner
@@ -83,10 +84,11 @@ select
 from federator.upload where id = any($1::uuid[]);
 
 -- name: writable_collections
--- For the upload page: those that take uploads and that the caller may see.
-select id from pgstac.collections
-where content -> 'federator:writable' = 'true'::jsonb and id <> all (federator.hidden_collections($1::text[]))
-order by id limit 1000;
+-- For the upload page: those that take everybody's uploads and that the caller may see, and those that are his or name him as a writer.
+select c.id from pgstac.collections as c left join federator.collection_access as a on a.collection_id = c.id
+where (c.content -> 'federator:writable' = 'true'::jsonb or a.owner = any ($1::text[]) or a.writers && $1::text[])
+    and c.id <> all (federator.hidden_collections($1::text[]))
+order by c.id limit 1000;
 
 -- name: get
 -- State as it is.
@@ -132,10 +134,6 @@ update federator.upload set lease_until = null where id = $1;
 select id from federator.upload
 where (state in ('scanning', 'converting', 'registering') and coalesce(lease_until, '-infinity') < now())
    or (state = 'received' and updated_at < now() - interval '1 minute');
-
--- name: collection
--- The collection's document, to know whether it takes uploads.
-select content from pgstac.collections where id = $1;
 
 -- name: parts_of_item
 -- Uploads that an item is made of, or will be: living ones, oldest first.

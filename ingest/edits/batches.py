@@ -14,11 +14,12 @@ from ingest.sanitise import pointer
 MAX_ERRORS = 20
 
 
-def ready_items(documents: Sequence[tuple[str | None, Any]], collection: str) -> list[Ready]:
+def ready_items(documents: Sequence[tuple[str | None, Any]], collection: str, *, own_root: str = "") -> list[Ready]:
     """Return items of one collection as they may be stored.
 
     Args:
         documents: items as callers give them, each with the id that it must have; None: its own.
+        own_root: see `checked_item`.
 
     Raises:
         EditRefused: INVALID_ITEMS, with `errors`, a list of {number, id, code, detail, place}; ID_TWICE.
@@ -27,7 +28,7 @@ def ready_items(documents: Sequence[tuple[str | None, Any]], collection: str) ->
     errors: list[dict[str, Any]] = []
     for number, (item_id, document) in enumerate(documents):
         try:
-            found.append(Ready.of(checked_item(document, collection, item_id)))
+            found.append(Ready.of(checked_item(document, collection, item_id, own_root=own_root)))
         except EditRefused as error:
             errors.append(_fault(number, document, error))
             if len(errors) == MAX_ERRORS:

@@ -14,11 +14,12 @@ import orjson
 from db.pools import Connection
 from db.queries import sql
 from ingest.collection_files import BASIC, is_described
-from ingest.edits.author import Author, not_found
+from ingest.edits.author import Author, not_allowed, not_found
 from ingest.edits.items import Permit
 from ingest.errors import EditRefused
 from ingest.harvest import BEAT_S
 from ingest.model import JSON
+from ingest.sharing import PRIVATE, PUBLIC
 from ingest.store import lock_items
 from lineage import log as lineage_log
 from lineage.canonical import item_sha256
@@ -38,17 +39,23 @@ DELETE_TIMEOUT_MS = "600000"
 async def create_collection(conn: Connection, author: Author, document: JSON, permit: Permit) -> JSON:
     """Store a new collection; returns it as it is shown.
 
+    It belongs to the person who makes it, and is private until its owner says otherwise; an administrator's is public.
+
     Raises:
         EditRefused: COLLECTION_EXISTS (409), COLLECTION_IS_KEPT (409).
     """
     collection_id = str(document["id"])
     await lock_items(conn, LOCK)
     _leave_to_file(collection_id)
-    cursor = await conn.execute(sql("edits.insert_collection"), (orjson.dumps(document).decode(),))
+    cursor = await conn.execute(
+        sql("edits.insert_collection"), (orjson.dumps(document).decode(), list(author.principals))
+    )
     row = await cursor.fetchone()
     if row is None:
         raise EditRefused("COLLECTION_EXISTS", "there is a collection of that id", status=409, ids=[collection_id])
     permit()
+    owner = author.actor if author.is_person else None
+    await conn.execute(sql("sharing.claim_collection"), (collection_id, PUBLIC if author.is_admin else PRIVATE, owner))
     await lineage_log.append(
         conn, _event(author, Kind.CREATE, collection_id, {"collection_sha256": item_sha256(document)})
     )
@@ -63,7 +70,7 @@ async def change_collection(
     What comes out as it was is left alone.
 
     Raises:
-        EditRefused: NOT_FOUND, COLLECTION_IS_KEPT (409), and what `change` raises.
+        EditRefused: NOT_FOUND, NOT_ALLOWED (403), COLLECTION_IS_KEPT (409), and what `change` raises.
     """
     await lock_items(conn, LOCK)
     now = await _now(conn, author, collection_id)
@@ -84,7 +91,8 @@ async def delete_collection(
     """Delete a collection with its items and with what is known of their harvest; returns how many items there were.
 
     Raises:
-        EditRefused: NOT_FOUND, COLLECTION_IS_KEPT (409: one that is always there), HARVEST_RUNNING (409), and what `permit` raises.
+        EditRefused: NOT_FOUND, NOT_ALLOWED (403), COLLECTION_IS_KEPT (409: one that is always there), HARVEST_RUNNING (409), and what
+            `permit` raises.
     """
     await lock_items(conn, LOCK)
     await lock_items(conn, collection_id)
@@ -121,10 +129,13 @@ class _Now:
 
 
 async def _now(conn: Connection, author: Author, collection_id: str) -> _Now:
-    cursor = await conn.execute(sql("edits.collection_now"), (collection_id, list(author.principals)))
-    row = await cursor.fetchone()
+    """A collection that the author may change. Raises EditRefused: NOT_FOUND, NOT_ALLOWED."""
+    parameters = (collection_id, list(author.principals), list(author.rights))
+    row = await (await conn.execute(sql("edits.collection_now"), parameters)).fetchone()
     if row is None:
         raise not_found()
+    if not row["may_change"]:
+        raise not_allowed()
     return _Now(orjson.loads(row["content"]), orjson.loads(row["shown"]))
 
 

@@ -15,6 +15,7 @@ from pypgstac.hydration import DO_NOT_MERGE_MARKER
 from stac_pydantic import Collection
 
 from ingest.edits.geometry import checked_bbox, checked_geometry
+from ingest.edits.hrefs import check_hrefs
 from ingest.edits.models import validate_item
 from ingest.errors import EditRefused, RecordRejected
 from ingest.model import JSON
@@ -52,14 +53,17 @@ _REASONS = {
 }
 
 
-def checked_item(document: Any, collection: str, item_id: str | None = None) -> JSON:
+def checked_item(document: Any, collection: str, item_id: str | None = None, *, own_root: str = "") -> JSON:
     """Return the item as it is to be stored in `collection`, under `item_id` when that is given.
 
     The collection, the id when it is given, empty `links` and `assets` and the `bbox` are filled in where they are absent; members that
     are null go, as pgstac leaves them out.
 
+    Args:
+        own_root: the URL of this service, to which hrefs may lead.
+
     Raises:
-        EditRefused: with `place`; INVALID_ITEM has a list `errors` of {place, message}.
+        EditRefused: with `place`; HREF_REFUSED (`ingest.edits.hrefs`); INVALID_ITEM has a list `errors` of {place, message}.
     """
     if not isinstance(document, dict):
         raise EditRefused("INVALID_ITEM", "an item is a JSON object", place="")
@@ -77,16 +81,17 @@ def checked_item(document: Any, collection: str, item_id: str | None = None) -> 
     item["bbox"] = checked_bbox(item.get("bbox"), item["geometry"])
     _check_version(item)
     _check_model(validate_item, item, "INVALID_ITEM")
+    check_hrefs(item, own_root)
     item["properties"] = _checked_times(item["properties"])
     item["links"] = _stored_links(item["links"])
     return without_nulls(item) if b"null" in text else item
 
 
-def checked_collection(document: Any, collection_id: str | None = None) -> JSON:
+def checked_collection(document: Any, collection_id: str | None = None, *, own_root: str = "") -> JSON:
     """Return the collection as it is to be stored, under `collection_id` when that is given.
 
     Raises:
-        EditRefused: with `place`; INVALID_COLLECTION has a list `errors` of {place, message}.
+        EditRefused: with `place`; HREF_REFUSED (`ingest.edits.hrefs`); INVALID_COLLECTION has a list `errors` of {place, message}.
     """
     if not isinstance(document, dict):
         raise EditRefused("INVALID_COLLECTION", "a collection is a JSON object", place="")
@@ -101,6 +106,7 @@ def checked_collection(document: Any, collection_id: str | None = None) -> JSON:
         )
     _check_version(collection)
     _check_model(Collection.model_validate, collection, "INVALID_COLLECTION")
+    check_hrefs(collection, own_root)
     _check_extent(collection["extent"])
     collection["links"] = _stored_links(collection["links"])
     return collection

@@ -14,7 +14,8 @@ import orjson
 
 from db.pools import Connection
 from db.queries import sql
-from ingest.edits.author import Author, not_found
+from ingest.edits.author import Author, not_allowed, not_found
+from ingest.edits.hrefs import named_uploads
 from ingest.edits.stored import Stored, stored_item
 from ingest.errors import EditRefused
 from ingest.model import JSON
@@ -58,6 +59,21 @@ class _Present:
     is_seen: bool
 
 
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A collection: which of the items are there, which of them a source holds a copy of, and what the author may write."""
+
+    present: dict[str, _Present]
+    harvested: list[str]
+    may_write: bool
+    own: frozenset[str]
+
+    def check_may_write(self, item_id: str | None = None) -> None:
+        """May the author write here, or this item, which he has uploaded? Raises EditRefused: NOT_ALLOWED."""
+        if not (self.may_write or item_id in self.own):
+            raise not_allowed()
+
+
 async def create_item(conn: Connection, author: Author, collection: str, item: Ready, permit: Permit) -> Stored:
     """Store a new item; returns it as it is stored. Raises as `create_items`."""
     await create_items(conn, author, collection, [item], permit)
@@ -70,28 +86,30 @@ async def create_items(
     """Store new items of one collection, all or none.
 
     Raises:
-        EditRefused: NOT_FOUND, ITEM_EXISTS (409), ITEM_HARVESTED (409).
+        EditRefused: NOT_FOUND, NOT_ALLOWED (403), ITEM_EXISTS (409), ITEM_HARVESTED (409), HREF_REFUSED.
     """
-    present, harvested = await _enter(conn, author, collection, [one.id for one in items])
-    if present:
-        raise _refusal("ITEM_EXISTS", "these items exist already", present)
-    _leave_to_harvest(harvested)
+    place = await _enter(conn, author, collection, [one.id for one in items])
+    place.check_may_write()
+    if place.present:
+        raise _refusal("ITEM_EXISTS", "these items exist already", place.present)
+    _leave_to_harvest(place.harvested)
     permit()
-    await _write(conn, author, collection, items, present)
+    await _write(conn, author, collection, items, place.present)
 
 
 async def put_items(conn: Connection, author: Author, collection: str, items: Sequence[Ready], permit: Permit) -> None:
     """Store items of one collection, new or in place of what is there, all or none.
 
     Raises:
-        EditRefused: NOT_FOUND, ITEM_EXISTS (409: one that the author may not see), ITEM_HARVESTED (409).
+        EditRefused: NOT_FOUND, NOT_ALLOWED (403), HREF_REFUSED, ITEM_EXISTS (409: one that the author may not see), ITEM_HARVESTED (409).
     """
-    present, harvested = await _enter(conn, author, collection, [one.id for one in items])
-    if hidden := [item_id for item_id, one in present.items() if not one.is_seen]:
+    place = await _enter(conn, author, collection, [one.id for one in items])
+    place.check_may_write()
+    if hidden := [item_id for item_id, one in place.present.items() if not one.is_seen]:
         raise _refusal("ITEM_EXISTS", "these items cannot be replaced", hidden)
-    _leave_to_harvest(harvested)
+    _leave_to_harvest(place.harvested)
     permit()
-    await _write(conn, author, collection, items, present)
+    await _write(conn, author, collection, items, place.present)
 
 
 async def change_item(conn: Connection, author: Author, collection: str, item_id: str, change: Change) -> Stored:
@@ -100,18 +118,19 @@ async def change_item(conn: Connection, author: Author, collection: str, item_id
     What comes out as it was is left alone: nothing is written and no event.
 
     Raises:
-        EditRefused: NOT_FOUND, ITEM_HARVESTED (409), and what `change` raises.
+        EditRefused: NOT_FOUND, NOT_ALLOWED (403), ITEM_HARVESTED (409), HREF_REFUSED, and what `change` raises.
     """
-    found, harvested = await _enter(conn, author, collection, [item_id])
-    stored = await _seen(conn, author, collection, item_id, found)
+    place = await _enter(conn, author, collection, [item_id])
+    stored = await _seen(conn, author, collection, item_id, place.present)
     if stored is None:
         raise not_found()
-    _leave_to_harvest(harvested)
+    place.check_may_write(item_id)
+    _leave_to_harvest(place.harvested)
     before, after = without_nulls(stored.document()), change(stored)
     if _text(before) == _text(after):
         return stored
     body: JSON = {"item_sha256": item_sha256(after), "changed": changed_members(before, after)}
-    await _store(conn, collection, [after], found)
+    await _store(conn, author, collection, [after], place.present)
     await lineage_log.append(conn, *_events(author, Kind.UPDATE, collection, [(item_id, body)]))
     return await _stored(conn, author, collection, item_id)
 
@@ -125,16 +144,20 @@ async def delete_item(
         permit: asked with the item, None when there is none; may refuse by raising.
 
     Raises:
-        EditRefused: NOT_FOUND: there is no such collection; ITEM_HARVESTED (409), and what `permit` raises.
+        EditRefused: NOT_FOUND: there is no such collection, or no such item for an author who may not write here; NOT_ALLOWED (403),
+            ITEM_HARVESTED (409), and what `permit` raises.
     """
-    found, harvested = await _enter(conn, author, collection, [item_id])
-    stored = await _seen(conn, author, collection, item_id, found)
+    place = await _enter(conn, author, collection, [item_id])
+    stored = await _seen(conn, author, collection, item_id, place.present)
+    if stored is None and not place.may_write:
+        raise not_found()
+    place.check_may_write(item_id)
     if stored is None:
         permit(None)
         return
-    _leave_to_harvest(harvested)
+    _leave_to_harvest(place.harvested)
     permit(stored)
-    await delete_items(conn, collection, [item_id], _before(found, [item_id]))
+    await delete_items(conn, collection, [item_id], _before(place.present, [item_id]))
     gone = {"item_sha256": item_sha256(stored.document())}
     await lineage_log.append(conn, *_events(author, Kind.DELETE, collection, [(item_id, gone)]))
 
@@ -163,25 +186,29 @@ def changed_members(before: JSON, after: JSON) -> list[str]:
     return sorted(found)
 
 
-async def _enter(
-    conn: Connection, author: Author, collection: str, ids: Sequence[str]
-) -> tuple[dict[str, _Present], list[str]]:
-    """Wait for the collection; return which of the items are there, and which of them a source holds a copy of.
+async def _enter(conn: Connection, author: Author, collection: str, ids: Sequence[str]) -> _Place:
+    """Wait for the collection; return what is there of the items, and what the author may do.
 
     Raises:
         EditRefused: NOT_FOUND: there is no such collection.
     """
     await lock_items(conn, collection)
-    cursor = await conn.execute(sql("edits.enter_collection"), (collection, list(author.principals)))
-    if await cursor.fetchone() is None:
+    parameters = (collection, list(author.principals), list(author.rights))
+    entered = await (await conn.execute(sql("edits.enter_collection"), parameters)).fetchone()
+    if entered is None:
         raise not_found()
+    own: list[str] = []
+    if not entered["may_write"]:
+        cursor = await conn.execute(sql("sharing.uploaded_by"), (collection, list(ids), list(author.principals)))
+        own = [row["item_id"] for row in await cursor.fetchall()]
     present: dict[str, _Present] = {}
     cursor = await conn.execute(sql("edits.items_now"), (collection, list(ids), list(author.principals)))
     for row in await cursor.fetchall():
         is_seen = row["is_seen"] and (row["id"] not in present or present[row["id"]].is_seen)
         present[row["id"]] = _Present(None if row["id"] in present else row["datetime"], is_seen)
     cursor = await conn.execute(sql("edits.harvested_items"), (collection, list(ids)))
-    return present, [row["item_id"] for row in await cursor.fetchall()]
+    harvested = [row["item_id"] for row in await cursor.fetchall()]
+    return _Place(present, harvested, entered["may_write"], frozenset(own))
 
 
 def _leave_to_harvest(harvested: Sequence[str]) -> None:
@@ -197,7 +224,7 @@ def _refusal(code: str, why: str, ids: Iterable[str]) -> EditRefused:
 async def _write(
     conn: Connection, author: Author, collection: str, items: Sequence[Ready], present: Mapping[str, _Present]
 ) -> None:
-    await _store(conn, collection, [one.item for one in items], present)
+    await _store(conn, author, collection, [one.item for one in items], present)
     for kind, ones in (
         (Kind.CREATE, [one for one in items if one.id not in present]),
         (Kind.UPDATE, [one for one in items if one.id in present]),
@@ -206,9 +233,20 @@ async def _write(
         await lineage_log.append(conn, *_events(author, kind, collection, facts))
 
 
-async def _store(conn: Connection, collection: str, items: Sequence[JSON], present: Mapping[str, _Present]) -> None:
+async def _store(
+    conn: Connection, author: Author, collection: str, items: Sequence[JSON], present: Mapping[str, _Present]
+) -> None:
+    await _check_uploads(conn, author, items)
     await conn.execute(sql("edits.note_edited"), (collection,))
     await write_items(conn, collection, items, _before(present, [str(item["id"]) for item in items]))
+
+
+async def _check_uploads(conn: Connection, author: Author, items: Sequence[JSON]) -> None:
+    """No item may show the raster of an upload that its author cannot read. Raises EditRefused: HREF_REFUSED."""
+    if named := named_uploads(items):
+        cursor = await conn.execute(sql("sharing.readable_uploads"), (list(named), list(author.rights)))
+        if named != {row["id"] for row in await cursor.fetchall()}:
+            raise EditRefused("HREF_REFUSED", "an asset names the file of an upload that is not there", place="/assets")
 
 
 def _before(present: Mapping[str, _Present], ids: Sequence[str]) -> dict[str, datetime | None]:

@@ -79,6 +79,7 @@ class Upload:
     `length` is the original's size in bytes, promised or received; `sha256` and `blake3` are of the original, in hex. `offset` is
     what was durable at the end of the last request. `part_bytes`: sent in parts of this size to the object store.
     `datetime` None: a range, or the file's own tag. `target_item`: the item that it becomes or becomes part of; `item_id`: that it is in.
+    `visibility` and `readers` are of its item (`ingest.sharing`); None: as its collection.
     """
 
     id: UUID
@@ -114,6 +115,8 @@ class Upload:
     version: int = 1
     is_superseded: bool = False
     shown: dict[str, Any] | None = None
+    visibility: str | None = None
+    readers: tuple[str, ...] = ()
 
     @property
     def is_open(self) -> bool:
@@ -168,4 +171,6 @@ def from_row(row: dict[str, Any]) -> Upload:
         row["version"],
         row["is_superseded"],
         row["shown"],
+        row["visibility"],
+        tuple(row["readers"]),
     )

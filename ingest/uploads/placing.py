@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+import orjson
 from psycopg.types.json import Jsonb
 
 from db.pools import Connection
@@ -22,6 +23,7 @@ from ingest.model import JSON
 from ingest.packing import with_datetime, without_nulls
 from ingest.sanitise import time_text
 from ingest.settings import IngestSettings
+from ingest.sharing import PUBLIC, Sharing, private_of
 from ingest.store import delete_items, lock_items, write_items
 from ingest.uploads import composing
 from ingest.uploads.item import item_id_of
@@ -95,12 +97,21 @@ async def place(
         item = composing.finished(item, shown, max_vertices=settings.raster_max_vertices)
     except RecordRejected as error:
         raise UploadRejected("ITEM_INVALID", f"no valid item can be made of the file: {error}") from None
-    await write_items(conn, upload.collection_id, [item], {})
+    readers = await _readers_of_new(conn, upload, item) if stored is None else {}
+    await write_items(conn, upload.collection_id, [item], {}, new_readers=readers)
     await lineage_log.append(conn, fact(upload, kind, item, body))
     values = (upload.id, item["id"], made.warnings, version, Jsonb(made.shown))
     row = await (await conn.execute(sql("uploads.set_item"), values)).fetchone()
     assert row is not None
     return from_row(row)
+
+
+async def _readers_of_new(conn: Connection, upload: Upload, item: JSON) -> dict[str, str]:
+    """Who may read an item that is not there yet, as its upload says; of one that is there its owner may have decided anew."""
+    row = await (await conn.execute(sql("sharing.collection_owner"), (upload.collection_id,))).fetchone()
+    wished = Sharing(upload.visibility or PUBLIC, f"user:{upload.owner}", upload.readers)
+    private = private_of(wished, row["owner"] if row else None)
+    return {} if private is None else {str(item["id"]): orjson.dumps(private).decode()}
 
 
 def _joined(upload: Upload, made: Own, stored: JSON | None, others: list[Upload]) -> JSON:
@@ -150,11 +161,9 @@ async def _supersede(conn: Connection, settings: IngestSettings, upload: Upload,
     before = composing.predecessor_of(stored)
     if before is not None and (found := await stored_item(conn, collection, before, EVERYTHING)) is not None:
         older.append(composing.followed(document_of(found), kept_as))
-    await write_items(conn, collection, older, {})
-    await conn.execute(sql("uploads.supersede"), (collection, item_id, kept_as))
     row = await (await conn.execute(sql("uploads.readers"), (collection, item_id))).fetchone()
-    if row is not None:
-        await conn.execute(sql("harvest.put_readers"), (collection, [kept_as], [row["private"]]))
+    await write_items(conn, collection, older, {}, new_readers={} if row is None else {kept_as: row["private"]})
+    await conn.execute(sql("uploads.supersede"), (collection, item_id, kept_as))
     body = {"formerly": item_id, "successor": item_id, "upload": str(upload.id)}
     await lineage_log.append(conn, fact(upload, Kind.OBSOLETE, older[0], body))
 

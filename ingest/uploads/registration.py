@@ -18,6 +18,7 @@ from ingest.errors import RecordRejected, UploadRejected
 from ingest.identity import stem_of
 from ingest.model import JSON
 from ingest.settings import IngestSettings
+from ingest.sharing import PUBLIC
 from ingest.store import lock_items
 from ingest.uploads import description
 from ingest.uploads.item import Parent, Stored, build_item, software
@@ -142,7 +143,7 @@ class Registrar:
 
 
 async def open_registrar(pool: Pool, settings: IngestSettings, upload: Upload) -> Registrar:
-    """Read what the user said of the upload, and which parents there are that he may see."""
+    """Read what the user said of the upload, and which parents there are that may be shown."""
     async with pool.connection() as conn:
         row = await (await conn.execute(sql("rasters.description"), (upload.id,))).fetchone()
         told: JSON = row["description"] if row else {}
@@ -150,7 +151,10 @@ async def open_registrar(pool: Pool, settings: IngestSettings, upload: Upload) -
         found = []
         if names or digests:
             stems = [stem_of(name) for name in names]
-            parameters = (stems, digests, [f"user:{upload.owner}"])
+            # A link tells all who see the item of the parent: in one that everybody sees only what everybody sees is linked.
+            row = await (await conn.execute(sql("sharing.is_public"), (upload.collection_id,))).fetchone()
+            is_public = upload.visibility in (None, PUBLIC) and row is not None and row["is_public"]
+            parameters = (stems, digests, [] if is_public else [f"user:{upload.owner}"])
             found = await (await conn.execute(sql("rasters.parents"), parameters)).fetchall()
     root = f"{settings.public_url.rstrip('/')}/stac/collections"
     # By their address: an item may have several files.

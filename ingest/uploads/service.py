@@ -18,9 +18,12 @@ from psycopg.types.json import Jsonb
 
 from db.pools import Connection, Pool
 from db.queries import sql
+from ingest.collection_files import is_described
+from ingest.edits.author import OPERATOR, Author
 from ingest.errors import RecordRejected, UploadRejected
 from ingest.sanitise import parse_time
 from ingest.settings import IngestSettings
+from ingest.sharing import default_of_upload
 from ingest.uploads import quota
 from ingest.uploads.item import new_item_id
 from ingest.uploads.model import ARROWS, OPEN, IllegalArrow, Role, State, Upload, from_row
@@ -31,7 +34,6 @@ from lineage.ids import uuid7
 
 __all__ = ["asset_href", "clean_title", "cog_path", "create", "folder_of", "get", "move", "receive", "sync_folder"]
 
-WRITABLE = "federator:writable"
 MAX_TITLE_BYTES = 255
 
 
@@ -81,6 +83,7 @@ class Plan:
     """What is said about an upload before its bytes come. `length` in bytes; `sha256` is of the whole file.
 
     `tus_metadata` is the header as it came. `part_bytes`: sent in parts of this size to the object store. `target`: which item it becomes.
+    `visibility` and `readers` are of the item (`ingest.sharing`); None: as is usual.
     """
 
     length: int | None = None
@@ -90,6 +93,8 @@ class Plan:
     keep_original: bool = True
     part_bytes: int | None = None
     target: Target = Target()
+    visibility: str | None = None
+    readers: tuple[str, ...] = ()
 
 
 async def create(
@@ -101,15 +106,17 @@ async def create(
     owner: str,
     plan: Plan | None = None,
     limits: IngestSettings | None = None,
+    author: Author = OPERATOR,
 ) -> Upload:
     """Make an upload that waits for its bytes.
 
     Args:
         when: None: a range in what is told of it, or the file's own tag.
+        author: what he may see and write decides whether he may upload into the collection.
         limits: quotas that hold for the owner; None: none.
 
     Raises:
-        UploadRejected: COLLECTION_UNKNOWN (404), COLLECTION_NOT_WRITABLE (403), DATETIME_INVALID, TITLE_INVALID,
+        UploadRejected: COLLECTION_UNKNOWN (404), COLLECTION_NOT_WRITABLE, NOT_ALLOWED (403), DATETIME_INVALID, TITLE_INVALID,
             EMPTY_FILE, TOO_LARGE (413), QUOTA_EXCEEDED (403).
     """
     plan, name = plan or Plan(), clean_title(title)
@@ -118,7 +125,8 @@ async def create(
         quota.check_length(limits, plan.length)
     hours = limits.upload_expiry_h if limits else 48.0
     async with conn.transaction():
-        await _check_collection(conn, collection)
+        is_common = await _check_collection(conn, collection, author)
+        visibility = plan.visibility or default_of_upload(author.principals, is_common=is_common)
         if limits:
             await quota.check_new(conn, limits, owner, plan.length)
         identity, target = uuid7(), plan.target
@@ -126,6 +134,7 @@ async def create(
             identity, owner, collection, name, moment, plan.length, plan.sha256, plan.file_name, plan.tus_metadata,
             plan.keep_original, plan.part_bytes, hours,
             target.item_id or new_item_id(name, identity), target.role, target.asset_key, target.replaces_asset,
+            visibility, list(plan.readers),
         )  # fmt: skip
         made = await (await conn.execute(sql("uploads.insert"), parameters)).fetchone()
         assert made is not None
@@ -144,14 +153,22 @@ def moment_of(when: object) -> datetime | None:
         raise UploadRejected("DATETIME_INVALID", str(error), field="datetime") from None
 
 
-async def _check_collection(conn: Connection, collection: str) -> None:
-    row = await (await conn.execute(sql("uploads.collection"), (collection,))).fetchone()
+async def _check_collection(conn: Connection, collection: str, author: Author) -> bool:
+    """May the author upload into this collection? Returns whether everybody may."""
+    parameters = (collection, list(author.principals), list(author.rights))
+    row = await (await conn.execute(sql("sharing.upload_target"), parameters)).fetchone()
     if row is None:
         raise UploadRejected("COLLECTION_UNKNOWN", "there is no such collection", status=404, field="collection")
-    if not row["content"].get(WRITABLE):
+    if row["is_common"]:
+        return True
+    if is_described(collection):
         raise UploadRejected(
             "COLLECTION_NOT_WRITABLE", "this collection takes no uploads", status=403, field="collection"
         )
+    if not row["may_write"]:
+        why = "you may see this collection, but not write into it: its owner can let you"
+        raise UploadRejected("NOT_ALLOWED", why, status=403, field="collection")
+    return False
 
 
 def _clean(text: str) -> str:

@@ -132,7 +132,7 @@ def test_a_post_has_no_tag(http: httpx.Client) -> None:
 @pytest.mark.parametrize("path", ["/", "/collections", "/search?limit=5"])
 def test_what_a_caller_gets_is_his_own(http: httpx.Client, path: str) -> None:
     answer = http.get(path, headers={"Authorization": f"Bearer {TOKEN}"})
-    assert answer.headers["cache-control"] == "private, no-cache"
+    assert answer.headers["cache-control"] == "private, no-store"
     assert "Authorization" in answer.headers["vary"]
     assert http.get(path, headers={"Authorization": "Bearer wrong"}).headers["cache-control"] == "no-store"
     assert http.get(path).headers["cache-control"] == "public, no-cache"

@@ -1,174 +1,287 @@
-"""Every GET route that the three descriptions name is asked by nobody for what nobody may see, and does not tell of it."""
+"""The visibility matrix: every route of the three descriptions, asked by every caller for what is private, shared and public."""
 
 from __future__ import annotations
 
-import asyncio
 import re
-import socket
 from collections.abc import Iterator
-from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
 
 import httpx
-import psycopg
 import pytest
 
-from api.settings import ApiSettings
-from db.pools import open_pool
 from db.settings import DatabaseSettings
-from ingest.store import put_item
-from lineage.keys import load_signer
-from lineage.sequencer import sequence
-from lineage.settings import LineageSettings
-from tests.api.corpus import GRD, L2A, fill, odd_item
-from tests.api.samples import creation
-from tests.api.server import running
-from tests.conftest import cloned
+from tests.api import editing
+from tests.api.sharing_site import COLLECTIONS, ITEMS, OPEN, SOURCE, Site, digest_of, sharing_site
+from tests.api.visibility_table import CALLERS, MOUNTS, RULES, VISIBILITIES, Rule, main, routes_of
 
-TOKEN = "a-token-for-the-test"
-ADMIN = {"Authorization": f"Bearer {TOKEN}"}
-#: Of a private collection, and a private one of a public collection.
-SECRETS = {GRD: "secret-of-grd", L2A: "secret-of-l2a"}
-DIGEST = "ab" * 16
-DESCRIPTIONS = {"": "/api", "/stac": "/stac/api", "/raster": "/raster/api"}
-#: What is put in the place of a path's parameter; one that is not here fails the test: say what it may tell first.
+#: rio-tiler's own, of statistics within a geometry.
+pytestmark = pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")
+PAGE = Path(__file__).parents[2] / "docs" / "visibility.md"
+#: What is put in the place of a path's parameter that names neither collection nor item.
 PLACES = {
-    "source_id": "demo", "format": "png", "tileMatrixSetId": "WebMercatorQuad", "z": "0", "x": "0", "y": "0", "minx": "0", "miny": "0",
-    "maxx": "1", "maxy": "1", "lon": "0", "lat": "0", "width": "8", "height": "8", "colorMapId": "viridis", "scale": "1",
-    "upload_id": "0198f7a0-0000-7000-8000-000000000000", "digest": DIGEST, "tileMatrix": "0", "tileCol": "0", "tileRow": "0",
-    "user_name": "ann", "group_name": "team",
+    "source_id": SOURCE, "format": "png", "tileMatrixSetId": "WebMercatorQuad", "z": "0", "x": "0", "y": "0", "minx": "0.1", "miny": "0.1",
+    "maxx": "0.9", "maxy": "0.9", "lon": "0.5", "lat": "0.5", "width": "8", "height": "8", "colorMapId": "viridis",
+    "user_name": "ann", "group_name": "surveyors", "key_id": "none",
 }  # fmt: skip
-ASKED = {"aggregations": "total_count", "ids": ",".join(SECRETS.values()), "assets": "own", "limit": "1000"}
-
-
-@dataclass(frozen=True, slots=True)
-class Site:
-    """The application with two secrets, and the events of these."""
-
-    http: httpx.Client
-    events: dict[str, str]
-
-
-async def _secrets(database: DatabaseSettings, settings: ApiSettings) -> None:
-    await asyncio.sleep(0)
-    async with open_pool(database) as pool:
-        for number, (collection, name) in enumerate(SECRETS.items()):
-            document = {**odd_item(number), "id": name, "collection": collection}
-            async with pool.connection() as conn, conn.transaction():
-                await put_item(conn, document, creation(document))
-        await sequence(pool, load_signer(LineageSettings(data_dir=settings.data_dir)))
+NO_ID = "0198f7a0-0000-7000-8000-000000000000"
+ABSENT_ITEM, ABSENT_COLLECTION = "no-such-item", "no-such-collection"
+#: A precondition that nothing fulfils: who may write gets 412, and nothing is changed.
+UNMET = {"If-Match": '"not-this-one"'}
+SQUARE = {
+    "type": "Feature", "properties": {},
+    "geometry": {"type": "Polygon", "coordinates": [[[0.1, 0.1], [0.9, 0.1], [0.9, 0.9], [0.1, 0.9], [0.1, 0.1]]]},
+}  # fmt: skip
+#: Headers that differ from request to request.
+_PASSING = ("date", "server-timing")
 
 
 @pytest.fixture(scope="module")
 def site(postgres: DatabaseSettings, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    settings = ApiSettings(data_dir=tmp_path_factory.mktemp("everywhere"), public_url=url, api_token=TOKEN)
-    with cloned(postgres, template) as database:
-        asyncio.run(fill(database, 12))
-        asyncio.run(_secrets(database, settings))
-        with psycopg.connect(database.conninfo, autocommit=True) as conn:
-            conn.execute(
-                "insert into federator.collection_access (collection_id, visibility, owner) values (%s, 'private', 'user:o')",
-                (GRD,),
-            )
-            conn.execute('update pgstac.items set private = \'{"readers": ["user:o"]}\' where id = %s', (SECRETS[L2A],))
-            events = dict(conn.execute("select item_id, id::text from lineage.event").fetchall())
-        with running(settings, database, listener), httpx.Client(base_url=url, timeout=60) as http:
-            yield Site(http, events)
+    with sharing_site(postgres, template, tmp_path_factory.mktemp("matrix")) as started:
+        yield started
 
 
-#: In the place of each secret: (collection, item, event) that are not there.
-ABSENT = {GRD: ("no-such-collection", "no-such-item"), L2A: (L2A, "no-such-item")}
-NO_EVENT = PLACES["upload_id"]
+def _rule(name: str) -> Rule:
+    return next(rule for rule in RULES if rule.name == name)
 
 
-def _templates(site: Site) -> list[str]:
-    """Every GET path of the service."""
+def _sees(caller: str, visibility: str) -> bool:
+    return caller in ("owner", "admin") or visibility == "public" or (visibility, caller) == ("shared", "shared")
+
+
+def _all_routes(site: Site) -> list[str]:
     found = []
-    for mount, description in DESCRIPTIONS.items():
-        for template, methods in site.http.get(description, headers=ADMIN).json()["paths"].items():
-            if "get" in methods:
-                found.append(template if template.startswith(mount) else mount + template)
+    for mount in MOUNTS:
+        found += routes_of(mount, site.http.get(f"{mount}/api").json())
     return found
 
 
-def _filled(template: str, collection: str, item: str, event: str) -> str:
-    own = {
-        "collection_id": collection,
-        "collectionId": collection,
-        "collection": collection,
-        "item_id": item,
-        "item": item,
-    }
-    known = {**PLACES, **own, "event_id": event, "trace_id": event, "name": f"{item}.SAFE"}
-    return re.sub(r"{([^}:]+)(?::[^}]*)?}", lambda found: known[found[1]], template)
+def test_the_table_knows_every_route(site: Site) -> None:
+    known = [route for rule in RULES for route in rule.routes]
+    assert len(known) == len(set(known)), "a route is in two rules"
+    assert sorted(known) == sorted(_all_routes(site)), "say in tests/api/visibility_table.py what the route may tell"
 
 
-def _asked(site: Site, template: str, collection: str, item: str, event: str) -> tuple[int, str]:
-    """The answer, without what was asked for."""
-    answer = site.http.get(_filled(template, collection, item, event), params={**ASKED, "ids": item})
-    assert answer.status_code < 500, (template, answer.text[:300])
+def test_the_page_is_what_the_command_prints(capsys: pytest.CaptureFixture[str]) -> None:
+    main()
+    assert PAGE.read_text() == capsys.readouterr().out, "python -m tests.api.visibility_table > docs/visibility.md"
+
+
+def _asked(site: Site, caller: str, route: str, collection: str, item: str) -> httpx.Response:
+    """Ask one route for an item, or for a collection."""
+    method, template = route.split(" ", 1)
+    names = {
+        **PLACES, "collection_id": collection, "collection": collection, "item_id": item, "item": item, "name": f"{item}.SAFE",
+        "digest": digest_of(item), "upload_id": site.uploads.get(item, NO_ID), "event_id": site.events.get(item, NO_ID),
+        "trace_id": site.events.get(item, NO_ID),
+    }  # fmt: skip
+    path = re.sub(r"{([^}:]+)(?::[^}]*)?}", lambda found: names[found[1]], template)
+    given: dict[str, Any] = {"headers": dict(UNMET)} if method in ("PUT", "PATCH", "DELETE", "POST") else {}
+    if method in ("POST", "PUT", "PATCH"):
+        given["json"] = _body(method, template, collection, item)
+    given["params"] = _parameters(method, template)
+    answer = site.ask(caller, method, path, **given)
+    assert answer.status_code < 500 or template.endswith("/health"), (caller, route, answer.text)  # without a worker
+    return answer
+
+
+def _body(method: str, template: str, collection: str, item: str) -> dict[str, Any]:
+    if template == "/raster/signed":
+        return {"collection": collection, "item": item}
+    if template.startswith("/raster"):
+        return SQUARE
+    if template.startswith("/sharing"):
+        return {"visibility": "private"}
+    if template == "/uploads":
+        return {"collection": collection, "title": "One more", "datetime": "2026-05-01T00:00:00Z"}
+    if template.startswith("/uploads"):
+        return {"numbers": [1]}
+    if template.endswith("/bulk_items"):
+        return {"items": {"new": editing.item("new", collection)}}
+    if method == "PATCH":
+        return {"description": "another"}
+    if template.endswith("/items"):
+        return editing.item("new", collection)
+    if template.endswith("{item_id}"):
+        return editing.item(item, collection)
+    if method == "PUT":
+        return editing.collection(collection)
+    return {"aggregations": ["total_count", "platform_frequency"]} if "aggregat" in template else {"limit": 1000}
+
+
+def _parameters(method: str, template: str) -> dict[str, str]:
+    if template.startswith("/raster"):
+        return {"assets": "data"}
+    if template.endswith("/aggregate") and method == "GET":
+        return {"aggregations": "total_count,platform_frequency"}
+    return (
+        {"limit": "1000"}
+        if method == "GET" and template.endswith(("/search", "/items", "/events", "/collections"))
+        else {}
+    )
+
+
+def _plain(answer: httpx.Response, *names: str) -> tuple[int, str, dict[str, str]]:
+    """An answer without what was asked for."""
     text = answer.text
-    for word in (event, item, *([collection] if collection != L2A else [])):
-        text = text.replace(word, "*")
-    return answer.status_code, text
+    for name in names:
+        text = text.replace(name, "*")
+    return (
+        answer.status_code,
+        text,
+        {name: value for name, value in answer.headers.items() if name not in (*_PASSING, "content-length")},
+    )
 
 
-def test_no_route_tells_of_what_the_caller_may_not_see(site: Site) -> None:
-    templates = _templates(site)
-    assert len(templates) > 60
-    for template in templates:
-        for collection, item in SECRETS.items():
-            if "{" in template:
-                hidden = _asked(site, template, collection, item, site.events[item])
-                absent = _asked(site, template, *ABSENT[collection], NO_EVENT)
-                assert hidden == absent, (template, collection)
-            else:
-                text = site.http.get(template, params=ASKED).text
-                assert not any(word in text for word in (site.events[item], f"{item}.SAFE", f'/{item}"')), template
-                assert GRD not in text or template in DESCRIPTIONS.values(), template
+def _names(site: Site, collection: str, item: str) -> tuple[str, ...]:
+    names = (digest_of(item), site.uploads.get(item, NO_ID), site.events.get(item, NO_ID), item)
+    return names if collection == OPEN else (*names, collection)
 
 
-def test_their_owner_s_operator_sees_them_there(site: Site) -> None:
-    for collection, item in SECRETS.items():
-        for path in (
-            f"/stac/collections/{collection}/items/{item}", f"/lineage/v1/collections/{collection}/items/{item}/events",
-            f"/trace/api/v1/traces/name/{item}.SAFE", f"/lineage/v1/log/proof/{site.events[item]}",
-            f"/trace/api/v1/traces/{site.events[item]}",
-            "/lineage/v1/events", f"/raster/collections/{collection}/items/{item}/assets",
-        ):  # fmt: skip
-            answer = site.http.get(path, headers=ADMIN)
-            assert answer.status_code == 200, path
-        assert site.http.get(f"/lineage/v1/collections/{collection}/items/{item}/events", headers=ADMIN).json()[
-            "events"
-        ]
+def _checker(site: Site) -> Any:
+    """Asks, and holds the outcome against the table; what is hidden must answer as what is not there, in body and headers."""
+
+    @cache
+    def absent(caller: str, route: str, collection: str) -> tuple[int, str, dict[str, str]]:
+        return _plain(_asked(site, caller, route, collection, ABSENT_ITEM), *_names(site, collection, ABSENT_ITEM))
+
+    def check(rule: Rule, route: str, caller: str, collection: str, item: str, visibility: str) -> None:
+        assert rule.expected is not None
+        expected = rule.expected[caller][VISIBILITIES.index(visibility)]
+        answer = _asked(site, caller, route, collection, item)
+        where = (rule.name, caller, route, collection, item, answer.text[:300])
+        if expected in ("404", "empty"):
+            elsewhere = OPEN if collection == OPEN else ABSENT_COLLECTION
+            assert _plain(answer, *_names(site, collection, item)) == absent(caller, route, elsewhere), where
+        if expected == "empty":
+            assert answer.json() in ([], {"collection": collection, "item": item, "events": []}), where
+        elif expected == "yes":
+            assert answer.status_code not in (401, 403, 404), where
+            assert answer.is_success or answer.is_redirect or not rule.is_read, where
+        else:
+            assert str(answer.status_code) == expected, where
+        if caller != "anonymous":
+            assert "no-store" in answer.headers["cache-control"], where
+
+    return check
 
 
-def test_what_is_hidden_answers_as_what_is_not_there(site: Site) -> None:
-    for collection, item in SECRETS.items():
-        pairs = [
-            (f"/raster/collections/{collection}/items/{item}/assets", f"/raster/collections/{L2A}/items/no-such/assets"),
-            (f"/lineage/v1/log/proof/{site.events[item]}", f"/lineage/v1/log/proof/{PLACES['upload_id']}"),
-            (f"/trace/api/v1/traces/{site.events[item]}", f"/trace/api/v1/traces/{PLACES['upload_id']}"),
-            (f"/trace/api/v1/traces/name/{item}.SAFE", "/trace/api/v1/traces/name/no-such.SAFE"),
-        ]  # fmt: skip
-        for hidden, absent in pairs:
-            answers = [site.http.get(path) for path in (hidden, absent)]
-            assert answers[0].status_code == answers[1].status_code, hidden
-            assert answers[0].content == answers[1].content, hidden
+def _check_all(site: Site, name: str, subjects: list[tuple[str, str, str]]) -> None:
+    rule, check = _rule(name), _checker(site)
+    for route in rule.routes:
+        # To render all takes long: an item's own visibility on every route, its collection's on one.
+        only = OPEN if "/raster/" in route and not route.endswith("/info") else None
+        for caller in CALLERS:
+            for collection, item, visibility in subjects:
+                if only in (None, collection):
+                    check(rule, route, caller, collection, item, visibility)
 
 
-def test_the_start_page_does_not_name_them(site: Site) -> None:
-    page = site.http.get("/", headers={"Accept": "text/html"}).text
-    assert GRD not in page
-    assert not any(item in page for item in SECRETS.values())
-    assert GRD in site.http.get("/", headers={"Accept": "text/html", **ADMIN}).text
+ALONE = [(collection, f"of-{collection}", visibility) for collection, visibility in COLLECTIONS.items()]
+EVERY_ITEM = [(collection, item, visibility) for item, (collection, visibility) in ITEMS.items()]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "reading a collection",
+        "writing into a collection",
+        "changing a collection, and who sees it",
+        "an upload on its way",
+    ],
+)
+def test_of_collections(site: Site, name: str) -> None:
+    _check_all(site, name, ALONE)
+
+
+@pytest.mark.parametrize("name", ["reading an item", "the history of an item", "changing an item, and who sees it"])
+def test_of_items(site: Site, name: str) -> None:
+    _check_all(site, name, EVERY_ITEM)
+
+
+def test_lists_name_what_the_caller_sees(site: Site) -> None:
+    for caller in CALLERS:
+        hidden: list[str] = []
+        for item, (collection, visibility) in ITEMS.items():
+            if not _sees(caller, visibility):
+                hidden += [
+                    f'{item}"',
+                    f"{item}.SAFE",
+                    f"platform-{item}",
+                    f"title of {item}",
+                    site.uploads[item],
+                    site.events[item],
+                ]
+                hidden += [collection] if collection != OPEN else []
+        for route in _rule("lists").routes:
+            answer = _asked(site, caller, route, OPEN, ABSENT_ITEM)
+            assert answer.is_success, (caller, route, answer.text)
+            assert not [name for name in hidden if name in answer.text], (caller, route)
+        start = site.ask(caller, "GET", "/", headers={"Accept": "text/html"}).text
+        assert not [name for name in hidden if name in start], caller
+    everything = _asked(site, "admin", "GET /stac/queryables", OPEN, ABSENT_ITEM).text
+    assert "platform-of-c-private" in everything  # its owner sees the values of his own collection
+    assert "platform-i-private" not in everything  # what not all see who see the collection is in no summary of it
+
+
+def test_lists_have_what_the_caller_sees(site: Site) -> None:
+    for caller in CALLERS:
+        items = {item for item, (_, visibility) in ITEMS.items() if _sees(caller, visibility)}
+        body = {"collections": [OPEN, *COLLECTIONS], "limit": 1000}
+        page = site.done(caller, "POST", "/stac/search", json=body)
+        assert {one["id"] for one in page["features"]} == items
+        assert page["numberMatched"] == len(items)
+        asked = {"aggregations": ["total_count"], "collections": body["collections"]}
+        (counted,) = site.done(caller, "POST", "/stac/aggregate", json=asked)["aggregations"]
+        assert counted["value"] == len(items)
+        collections = {one["id"] for one in site.done(caller, "GET", "/stac/collections?limit=1000")["collections"]}
+        assert {name for name, visibility in COLLECTIONS.items() if _sees(caller, visibility)} == collections & set(
+            COLLECTIONS
+        )
+        events = site.done(caller, "GET", "/lineage/v1/events?limit=1000")["events"]
+        assert {one["item_id"] for one in events} - {None} == items
+        metrics = site.ask(caller, "GET", "/_mgmt/metrics").text
+        assert {name for name in COLLECTIONS if f'"{name}"' in metrics} == collections & set(COLLECTIONS)
+
+
+def test_nothing_of_the_catalogue(site: Site) -> None:
+    for route in _rule("nothing of the catalogue").routes:
+        text = _asked(site, "owner", route, OPEN, ABSENT_ITEM).text
+        assert not [name for name in (*ITEMS, *COLLECTIONS) if name in text], route
+
+
+def test_of_people_a_person_sees_himself(site: Site) -> None:
+    for route in _rule("people and keys").routes:
+        if route.startswith("GET"):
+            answer = _asked(site, "other", route, OPEN, ABSENT_ITEM)
+            assert answer.is_success or answer.status_code == 403, route
+            assert not [name for name in ("ann", "cal", "surveyors", *COLLECTIONS) if f'"{name}"' in answer.text], route
+
+
+def test_ids_that_are_taken_are_refused_alike(site: Site) -> None:
+    for collection in COLLECTIONS:
+        answer = site.ask("other", "POST", "/stac/collections", json=editing.collection(collection))
+        assert (answer.status_code, answer.json()["code"]) == (409, "COLLECTION_EXISTS")
+        assert (
+            site.ask("anonymous", "POST", "/stac/collections", json=editing.collection(collection)).status_code == 401
+        )
 
 
 def test_what_is_gone_stays_hidden(site: Site) -> None:
-    path = f"/lineage/v1/collections/{L2A}/items/{SECRETS[L2A]}/events"
-    deleted = site.http.delete(f"/stac/collections/{L2A}/items/{SECRETS[L2A]}", headers=ADMIN)
-    assert deleted.status_code in (204, 409)
-    assert site.http.get(path).json()["events"] == []
-    assert site.http.get(path, headers=ADMIN).json()["events"]
+    """The last test: it deletes."""
+    history = {
+        item: f"/lineage/v1/collections/{collection}/items/{item}/events" for item, (collection, _) in ITEMS.items()
+    }
+    for item in ("i-private", "i-shared"):
+        assert site.ask("owner", "DELETE", f"/stac/collections/{OPEN}/items/{item}").status_code == 204
+    for collection in ("c-private", "c-shared"):
+        assert site.ask("owner", "DELETE", f"/stac/collections/{collection}").status_code == 204
+    for caller in CALLERS:
+        for item, (_, visibility) in ITEMS.items():
+            events = site.done(caller, "GET", history[item])["events"]
+            assert bool(events) == _sees(caller, visibility), (caller, item)
+    answer = site.ask("other", "POST", "/stac/collections", json=editing.collection("c-private"))
+    assert (answer.status_code, answer.json()["code"]) == (409, "COLLECTION_EXISTS")  # else its events were another's
+    assert site.ask("owner", "POST", "/stac/collections", json=editing.collection("c-private")).status_code == 201

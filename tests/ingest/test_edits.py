@@ -28,7 +28,7 @@ from tests.ingest.bench import L1C, Bench
 from tests.ingest.odata_server import ODataServer, s2_product
 
 WRITER = Author("user:test", ("role:admin",))
-OTHER = Author("user:other")
+OTHER = Author("user:other", ("user:other",))
 CHILD = "import asyncio, sys; from tests.ingest.test_edits import write_without_end; asyncio.run(write_without_end(int(sys.argv[1])))"
 
 
@@ -111,6 +111,13 @@ async def test_what_was_withdrawn_may_be_written_and_comes_back_by_harvest(bench
 async def test_what_an_author_may_not_see_is_not_there(bench: Bench) -> None:
     await create(bench, "hidden")
     await bench.rows("update pgstac.items set private = '{\"readers\": [\"user:o\"]}' where id = 'hidden' returning id")
+    with pytest.raises(EditRefused) as refused:
+        await delete(bench, "hidden", OTHER)
+    assert refused.value.status == 404
+    await bench.rows(
+        "insert into federator.collection_access (collection_id, visibility, writers) values ($1, 'public', '{user:other}') returning 1",
+        L1C,
+    )
     new = checked_item(item("hidden", within=L1C), L1C)
     with pytest.raises(EditRefused) as refused:
         await in_transaction(bench.pool, lambda conn: items.change_item(conn, OTHER, L1C, "hidden", lambda _: new))

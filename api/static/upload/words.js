@@ -34,6 +34,7 @@ export const CODES = {
   // what was said of it
   COLLECTION_UNKNOWN: 'There is no such collection.',
   COLLECTION_NOT_WRITABLE: 'This collection takes no uploads.',
+  NOT_ALLOWED: 'You may see this collection, but not send files into it. Its owner can let you, or choose another one.',
   DATETIME_REQUIRED: 'Say when the data are from.',
   DATETIME_INVALID: 'This date and time is not valid.',
   TITLE_INVALID: 'This title cannot be used.',
