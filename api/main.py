@@ -106,7 +106,7 @@ def create_app(
             if isinstance(reads, Reads):
                 reads.on_switch = changes.read_elsewhere
             raster.state.dbpool = _sync_pool(resolved)
-            raster.state.tile_key = tile_key = await _secret(pool, "tile-url")
+            app.state.tile_key = raster.state.tile_key = tile_key = await _secret(pool, "tile-url")
             try:
                 async with watching(reads), changes.listening(), limits.running(pool, tile_key):
                     yield

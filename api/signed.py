@@ -110,6 +110,21 @@ async def signed_urls(request: Request) -> Response:
     return JSONResponse(_shown(parts.root, wanted, signature, expires), headers={"Cache-Control": "no-store"})
 
 
+async def map_query(request: Request, place: Place) -> str:
+    """What a link to a map of the item needs behind it: a signature of the caller's, `?sig=...`; nothing where everybody may see it."""
+    caller = caller_of(request)
+    if caller is None or not caller.principals or place.item is None:
+        return ""
+    async with parts_of(request).pool.connection() as conn:
+        if await (await conn.execute(sql("api.has_item"), (place.item, place.collection, []))).fetchone():
+            return ""
+    expires = int(time.time()) + parts_of(request).settings.signed_url_max_s
+    try:
+        return f"?{urlencode({PARAMETER: sign(request.app.state.tile_key, place, _signer(caller), expires)})}"
+    except SignerTooLong:
+        return ""
+
+
 def _signer(caller: Caller | None) -> Signer:
     """The caller as a signature tells of him. Programs sign without a name: who has the URL is none of them, and is counted by address."""
     if caller is None:

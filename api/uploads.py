@@ -14,6 +14,8 @@ from api.access import caller_of, owns, principals_of, require
 from api.map_page import map_path
 from api.parts import parts_of
 from api.problems import Problem
+from api.signatures import Place
+from api.signed import map_query
 from api.upload_forms import make_upload, own_upload, parse_id, read_form
 from db.queries import sql
 from ingest.sanitise import time_text
@@ -120,6 +122,9 @@ async def look(upload_id: str, request: Request) -> Response:
     parts = parts_of(request)
     upload = await own_upload(request, upload_id)
     content = {**shown(upload, parts.root), "same_as": await _same_as(request, upload)}
+    for link in content["links"]:
+        if link["rel"] == "map":  # a browser follows it without the caller's credential
+            link["href"] += await map_query(request, Place(upload.collection_id, upload.item_id))
     return JSONResponse(content, headers={"Cache-Control": "no-store"})
 
 

@@ -395,3 +395,15 @@ def test_a_hidden_id_answers_as_one_that_is_not_there(site: Site) -> None:
             answers.append((answer.status_code, answer.content, kept))
         assert answers[0] == answers[1], method
         assert answers[0][0] == 404
+
+
+def test_the_map_of_a_private_upload_opens_in_a_browser_that_has_no_key(site: Site) -> None:
+    def map_of(item_id: str) -> str:
+        links = site.done("owner", "GET", f"/uploads/{site.uploads[item_id]}")["links"]
+        return str(next(link["href"] for link in links if link["rel"] == "map"))
+
+    signed, plain = map_of("i-private"), map_of("i-public")
+    assert "sig=" not in plain
+    assert site.ask("anonymous", "GET", signed.partition("?")[0]).status_code == 404
+    page = site.ask("anonymous", "GET", signed, follow_redirects=True)
+    assert (page.status_code, signed.partition("?")[2] in page.text) == (200, True)
