@@ -28,6 +28,8 @@ from tests.conftest import cloned
 from tests.size import sized
 
 NUMBER = sized(6_000, 20_000)
+#: Items of a page: eighty pages at least.
+LIMIT = NUMBER // 80
 #: Items with these last digits are never touched.
 UNTOUCHED = frozenset("02468")
 
@@ -131,13 +133,13 @@ def test_no_item_twice_and_no_untouched_item_missed(
     try:
         with httpx.Client(timeout=60) as client:
             asked: dict[str, Any] = {
-                "limit": 250,
+                "limit": LIMIT,
                 "fields": {"include": ["id", "collection"]},
                 **({"sortby": sortby} if sortby else {}),
             }
             answer = (
                 client.post(f"{url}/stac/search", json=asked) if method == "POST"
-                else client.get(f"{url}/stac/search", params={"limit": 250, "fields": "id,collection"})
+                else client.get(f"{url}/stac/search", params={"limit": LIMIT, "fields": "id,collection"})
             )  # fmt: skip
             while True:
                 statuses.append(answer.status_code)

@@ -11,9 +11,9 @@ import pytest
 from tests.contract.conftest import Served
 from tests.size import sized
 
-CALLS = sized(3_000, 10_000)
+CALLS = sized(1_000, 10_000)
 #: Cases for each operation and phase; enough for as many calls over all operations.
-CASES = sized(9, 30)
+CASES = sized(4, 30)
 
 
 @pytest.mark.slow

@@ -39,6 +39,7 @@ from tests.ingest.dhus_mirror import (
 )
 from tests.recordings import documents
 from tests.shared import shared_path
+from tests.size import sized
 from tests.upstreams.dhus import DhusService
 from tests.upstreams.products import catalogue
 from tests.upstreams.server import running
@@ -113,8 +114,8 @@ async def test_lists_of_none_of_one_and_full_pages(dialect: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("dialect", DIALECTS)
-async def test_25000_products(dialect: str) -> None:
-    offered = catalogue(25_000)
+async def test_many_products(dialect: str) -> None:
+    offered = catalogue(sized(8_000, 25_000))
     wanted = ids_of([one for one in offered if one.kind == "L2A"])
     with mirror(DhusService(offered)) as hub:
         pages = await read(hub.url, dialect, page_size=500)

@@ -26,6 +26,7 @@ from ingest.errors import EditRefused
 from tests.api.editing import item
 from tests.ingest.bench import L1C, Bench
 from tests.ingest.odata_server import ODataServer, s2_product
+from tests.size import sized
 
 WRITER = Author("user:test", ("role:admin",))
 OTHER = Author("user:other", ("user:other",))
@@ -164,7 +165,7 @@ async def test_kill_9_leaves_items_and_events_together(bench: Bench, database: D
         "PGUSER": database.pguser, "PGPASSWORD": database.pgpassword.get_secret_value(),
     }  # fmt: skip
     rng = random.Random(1)
-    for attempt in range(5):
+    for attempt in range(sized(3, 5)):
         with subprocess.Popen([sys.executable, "-c", CHILD, str(attempt * 10_000)], env=environment) as child:
             await until_written(database, attempt * 10_000)
             time.sleep(rng.uniform(0, 0.3))

@@ -19,6 +19,7 @@ from ingest.adapters import adapter_for
 from ingest.http import Patience, open_client
 from ingest.model import Auth, CollectionMapping, Query, Source
 from ingest.source_files import BUILT_IN, read_source
+from tests.size import sized
 from tests.upstreams import Upstreams, serve, source_files
 from tests.upstreams.opensearch import RESTO2, RestoService
 from tests.upstreams.products import catalogue
@@ -173,8 +174,8 @@ async def test_a_token_that_ends_on_the_way_is_renewed(monkeypatch: pytest.Monke
 
 @pytest.mark.slow
 @pytest.mark.parametrize("dialect", ["copernicus", "resto2"])
-async def test_25_000_products(dialect: str) -> None:
-    offered = catalogue(25_000)
+async def test_many_products(dialect: str) -> None:
+    offered = catalogue(sized(8_000, 25_000))
     if dialect == "resto2":
         service, upstream = RestoService(offered, RESTO2, digits=3), {"collection": "S2ST", "sort": "updated"}
     else:

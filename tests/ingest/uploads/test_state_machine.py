@@ -30,6 +30,7 @@ from ingest.uploads.model import ARROWS, ENDED, IllegalArrow, State, Upload
 from ingest.uploads.partial import Partial
 from ingest.uploads.pouring import Checksum, SenderGone
 from ingest.uploads.receiving import Body
+from tests.size import sized
 
 WHEN = "2026-05-01T12:00:00Z"
 NEXT = {
@@ -345,7 +346,7 @@ def test_every_order_of_things_keeps_the_promises(
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=60,
+            max_examples=sized(25, 60),
             stateful_step_count=30,
             deadline=None,
             suppress_health_check=list(HealthCheck),
