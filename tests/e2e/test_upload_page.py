@@ -207,7 +207,7 @@ def test_people_with_a_keyboard_and_a_narrow_screen(browser: Browser, tmp_path: 
         browser.press(TAB)
         reached.append(browser.run("return document.activeElement.id"))
     assert [name for name in dict.fromkeys(reached) if name] == [
-        "datetime", "title", "collection", "license", "keywords", "files", "send"
+        "datetime", "title", "collection", "license", "keywords", "visibility", "readers", "files", "send"
     ]  # fmt: skip
     browser.press(" ")
     browser.until("return document.activeElement.id === 'datetime' && document.activeElement.ariaInvalid === 'true'")
