@@ -42,14 +42,14 @@ from api.raster import create_raster_app
 from api.reads import Reads, open_reads, watching
 from api.settings import ApiSettings
 from api.signed import Signed
+from api.signing_secrets import secret_of
 from api.stac.app import create_stac_app
 from api.stac.direct import Direct
 from api.stac.documents import Documents
 from api.stac.search import Searcher
 from api.tracing import is_traced
 from db import DatabaseSettings, resolve
-from db.pools import Pool, open_pool, psycopg_options
-from db.queries import sql
+from db.pools import open_pool, psycopg_options
 from ingest.collection_files import ensure_collections
 from ingest.operator_files import adopt_files
 from ingest.settings import IngestSettings
@@ -98,15 +98,14 @@ def create_app(
             app.state.parts = Parts(settings, ingest, pool, load_sources(ingest.sources_dir), people)
             stac.state.parts = raster.state.parts = app.state.parts
             stac.state.readpool = reads = await open_reads(resolved)
-            secret = await reads.fetchval(sql("api.page_token_secret"))
-            stac.state.searcher = searcher = Searcher(stac.state.readpool, secret)
+            stac.state.searcher = searcher = Searcher(stac.state.readpool, await secret_of(pool, "page-token"))
             app.state.changes = stac.state.changes = changes = Changes(
                 resolved, searcher.forget, getattr(reads, "caught_up", None)
             )
             if isinstance(reads, Reads):
                 reads.on_switch = changes.read_elsewhere
             raster.state.dbpool = _sync_pool(resolved)
-            app.state.tile_key = raster.state.tile_key = tile_key = await _secret(pool, "tile-url")
+            app.state.tile_key = raster.state.tile_key = tile_key = await secret_of(pool, "tile-url")
             try:
                 async with watching(reads), changes.listening(), limits.running(pool, tile_key):
                     yield
@@ -148,7 +147,13 @@ def create_app(
         app.include_router(router)
     add_handlers(app)
     app.add_middleware(Routed)
-    # What answers before FastAPI does, from the outside in.
+    app.front = _in_front(app, stac, raster, settings)
+    return app
+
+
+def _in_front(app: Application, stac: FastAPI, raster: FastAPI, settings: ApiSettings) -> ASGIApp:
+    """What a request goes through before FastAPI sees it; most are answered here. From the inside out."""
+    limits: Limits = app.state.limits
     direct: ASGIApp = app.routed if is_traced() else Direct(app.routed, stac, settings)
     cors = CORSMiddleware(
         Encoded(PrivateAnswers(direct)), allow_origins=["*"], allow_headers=["*"],
@@ -159,17 +164,7 @@ def create_app(
     documents = Documents(public, lambda: getattr(stac.state, "changes", None), app)
     limited = Limited(documents, app, limits, app.state.metrics) if limits.is_on else documents
     identified = Identified(Signed(limited, raster), lambda: getattr(getattr(app.state, "parts", None), "people", None))
-    app.front = Measured(identified, app.state.metrics)
-    return app
-
-
-async def _secret(pool: Pool, name: str) -> bytes:
-    """What something is signed with."""
-    async with pool.connection() as conn:
-        row = await (await conn.execute(sql("api.secret"), (name,))).fetchone()
-    if row is None:
-        raise LookupError(f"the database has no secret {name!r}")
-    return bytes(row["value"])
+    return Measured(identified, app.state.metrics)
 
 
 def _sync_pool(database: DatabaseSettings) -> ConnectionPool:

@@ -159,7 +159,7 @@ async def print_links(http: httpx.AsyncClient, public_url: str, item: dict[str, 
     """Say that it is ready and print links, each tried first."""
     rows = links(public_url, item, await any_product(http))
     for words, url in rows:
-        if (await http.get(url)).status_code != 200:
+        if (await http.get(url, follow_redirects=True)).status_code != 200:
             steps.say(f"this link does not answer: {url}")
         steps.say(f"  {words:<24}{url}")
     steps.say(

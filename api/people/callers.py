@@ -30,6 +30,7 @@ from api.people.passwords import Passwords
 from api.people.tokens import LONGEST, AccessTokens, TokenExpired, TokenInvalid, maker_of
 from api.problems import Problem, answer
 from api.settings import ApiSettings
+from api.signing_secrets import secret_of
 from api.tus_headers import VERSION as TUS_VERSION
 from db.errors import DbError
 from db.pools import Pool
@@ -226,10 +227,7 @@ class People:
 @contextlib.asynccontextmanager
 async def open_people(settings: ApiSettings, pool: Pool) -> AsyncIterator[People]:
     """What knows callers, with the key that the database keeps and the identity provider that the settings name."""
-    async with pool.connection() as conn:
-        row = await store.one(conn, "token_secret")
-    assert row is not None  # the migration has made it
-    tokens = AccessTokens(row["value"], settings.public_url.rstrip("/"))
+    tokens = AccessTokens(await secret_of(pool, "access-token"), settings.public_url.rstrip("/"))
     async with contextlib.AsyncExitStack() as stack:
         provider = None
         if settings.oidc_discovery_url:

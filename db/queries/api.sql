@@ -16,7 +16,7 @@ where id = $1 and collection = $2 and $2 <> all (federator.hidden_collections($3
     and (private is null or federator.may_read(private, $3::text[]));
 
 -- name: secret
--- What something is signed with; the same for all processes.
+-- What something is signed with (`page-token`, `access-token`, `tile-url`); the same for all processes.
 select value from federator.secret where name = $1;
 
 -- name: sources
@@ -152,10 +152,6 @@ select collection, id, packed, geometry, content from federator.item($1, $2, $3:
 -- name: base_item
 -- What pgstac adds to items of a collection that were stored against this base item; null: against the first.
 select pgstac.collection_base_item($1, $2) as base_item;
-
--- name: page_token_secret
--- What paging tokens are signed with.
-select value from federator.secret where name = 'page-token';
 
 -- name: find_collections
 -- A page of collections, each with the number of all.

@@ -1,7 +1,3 @@
--- name: token_secret
--- Seed of the Ed25519 key that signs access tokens.
-select value from federator.secret where name = 'access-token';
-
 -- name: is_anybody
 -- As soon as there is a person, a program on this machine is nobody in particular.
 select exists (select from federator.person) as is_anybody;

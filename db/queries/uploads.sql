@@ -20,10 +20,6 @@ select
     + coalesce(sum(cog_bytes) filter (where state in ('ready', 'deleting')), 0) as bytes
 from federator.upload where owner = $1;
 
--- name: set_length
--- The size that a request announces, before its bytes are read.
-update federator.upload set length = $2, updated_at = now() where id = $1 returning *;
-
 -- name: set_offset
 -- What is durable; the upload goes on living for a while.
 update federator.upload set offset_bytes = $2, expires_at = now() + make_interval(secs => $3::float8 * 3600), updated_at = now()

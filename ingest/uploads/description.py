@@ -29,9 +29,6 @@ COMMON_NAMES = frozenset({
 _LICENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]{0,79}")
 _CRS = re.compile(r"EPSG:[0-9]{4,6}")
 _PARENT = re.compile(r"sha256:[0-9a-f]{64}|[A-Za-z0-9._~-]{1,255}")
-MEMBERS = frozenset({
-    "description", "start_datetime", "end_datetime", "license", "keywords", "bands", "derived_from", "crs",
-})  # fmt: skip
 
 
 def _refuse(field: str, why: str, **facts: Any) -> UploadRejected:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from lineage.sequencer import sequence
 from lineage.settings import LineageSettings
 from tests.api.editing import Editor, editor_on
 from tests.api.samples import creation, item
-from tests.api.server import running
+from tests.api.server import listening, running
 from tests.conftest import cloned
 
 ITEMS = 57
@@ -41,9 +40,7 @@ async def fill(database: DatabaseSettings, data_dir: Path) -> None:
 def api(postgres: DatabaseSettings, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     """A client of the running application."""
     data_dir = tmp_path_factory.mktemp("api")
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    listener, url = listening()
     settings = ApiSettings(data_dir=data_dir, public_url=url)
     with cloned(postgres, template) as database:
         asyncio.run(fill(database, data_dir))

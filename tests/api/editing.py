@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from api.settings import ApiSettings
 from db.pools import open_pool
 from db.settings import DatabaseSettings
 from ingest.collection_files import ensure_collections
-from tests.api.server import running
+from tests.api.server import listening, running
 from tests.conftest import cloned
 
 TOKEN = "a-token-for-the-test"
@@ -56,9 +55,7 @@ async def _fill(database: DatabaseSettings) -> None:
 @contextlib.contextmanager
 def editor_on(postgres: DatabaseSettings, template: str, folder: Path, **settings: Any) -> Iterator[Editor]:
     """Start the application with a token on a database of its own, with the collection `OWN`."""
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    listener, url = listening()
     chosen = ApiSettings(**{"data_dir": folder, "public_url": url, "api_token": TOKEN, **settings})
     with cloned(postgres, template) as database:
         asyncio.run(_fill(database))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-import socket
 from collections.abc import Iterator
 
 import httpx
@@ -16,7 +15,7 @@ from api.stac.caching import weak_tag
 from api.stac.etags import etag_of, names_tag
 from db.settings import DatabaseSettings
 from tests.api.corpus import GRD, L1C, fill
-from tests.api.server import running
+from tests.api.server import listening, running
 from tests.api.test_documents import execute, soon
 from tests.api.test_encoding import UNPACK
 from tests.conftest import cloned
@@ -49,9 +48,7 @@ def database(postgres: DatabaseSettings, template: str) -> Iterator[DatabaseSett
 
 @pytest.fixture(scope="module")
 def http(database: DatabaseSettings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    listener, url = listening()
     settings = ApiSettings(data_dir=tmp_path_factory.mktemp("caching"), public_url=url, api_token=SecretStr(TOKEN))
     client = httpx.Client(base_url=f"{url}/stac", timeout=30, headers={"Accept-Encoding": "identity"})
     with running(settings, database, listener), client:

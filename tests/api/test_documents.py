@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -15,7 +14,7 @@ import pytest
 from api.settings import ApiSettings
 from db.settings import DatabaseSettings
 from tests.api.corpus import GRD, L1C, fill
-from tests.api.server import running
+from tests.api.server import listening, running
 from tests.conftest import cloned
 
 
@@ -23,9 +22,7 @@ from tests.conftest import cloned
 def service(
     postgres: DatabaseSettings, template: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[httpx.Client, DatabaseSettings]]:
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    listener, url = listening()
     with cloned(postgres, template) as database:
         asyncio.run(fill(database, 12))
         settings = ApiSettings(data_dir=tmp_path_factory.mktemp("documents"), public_url=url)

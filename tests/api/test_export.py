@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-import socket
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
@@ -19,7 +18,7 @@ import stac_geoparquet.arrow
 from api.settings import ApiSettings
 from db.settings import DatabaseSettings
 from tests.api.corpus import COLLECTIONS, GRD, L1C, fill
-from tests.api.server import running
+from tests.api.server import listening, running
 from tests.api.test_documents import execute
 from tests.conftest import cloned
 
@@ -37,9 +36,7 @@ def database(postgres: DatabaseSettings, template: str) -> Iterator[DatabaseSett
 
 @pytest.fixture(scope="module")
 def http(database: DatabaseSettings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    listener, url = listening()
     settings = ApiSettings(data_dir=tmp_path_factory.mktemp("export"), public_url=url, export_max_items=MOST)
     with running(settings, database, listener), httpx.Client(base_url=f"{url}/stac", timeout=60) as client:
         yield client

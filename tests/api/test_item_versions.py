@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from db.pools import open_pool
 from db.settings import DatabaseSettings
 from ingest.settings import IngestSettings
 from ingest.uploads import processing
-from tests.api.server import running
+from tests.api.server import listening, running
 from tests.api.test_routes import Site
 from tests.api.test_stac import assert_problem
 from tests.conftest import cloned
@@ -37,9 +36,7 @@ EAST = from_origin(604_000, 5_340_000, 10, 10)
 
 @pytest.fixture(scope="module")
 def site(postgres: DatabaseSettings, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    listener, url = listening()
     settings = ApiSettings(data_dir=tmp_path_factory.mktemp("site"), public_url=url)
     client = httpx.Client(base_url=url, timeout=60)
     with cloned(postgres, template) as database, running(settings, database, listener), client as http:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import socket
 from collections.abc import Iterator
 
 import httpx
@@ -15,15 +14,13 @@ from prometheus_client.parser import text_string_to_metric_families
 from api.settings import ApiSettings
 from db.settings import DatabaseSettings
 from tests.api.corpus import L1C, fill
-from tests.api.server import running
+from tests.api.server import listening, running
 from tests.conftest import cloned
 
 
 @pytest.fixture(scope="module")
 def http(postgres: DatabaseSettings, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    listener, url = listening()
     settings = ApiSettings(data_dir=tmp_path_factory.mktemp("metrics"), public_url=url, slow_query_s=0)
     with cloned(postgres, template) as database:
         asyncio.run(fill(database, 30))

@@ -20,7 +20,7 @@ from api.settings import ApiSettings
 from db import cluster
 from db.settings import DatabaseSettings
 from tests.api.corpus import L1C, fill
-from tests.api.server import running
+from tests.api.server import listening, running
 from tests.api.test_documents import execute, soon
 from tests.conftest import cloned
 
@@ -84,9 +84,7 @@ def replica(postgres: DatabaseSettings, template: str) -> Iterator[tuple[Replica
 
 @pytest.fixture
 def http(replica: tuple[Replica, DatabaseSettings], tmp_path: Path) -> Iterator[httpx.Client]:
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    listener, url = listening()
     settings = ApiSettings(data_dir=tmp_path, public_url=url)
     with running(settings, replica[1], listener), httpx.Client(base_url=f"{url}/stac", timeout=30) as client:
         yield client

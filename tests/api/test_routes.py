@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import socket
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from lineage import verify
 from lineage.keys import load_signer
 from lineage.sequencer import sequence
 from lineage.settings import LineageSettings
-from tests.api.server import running
+from tests.api.server import listening, running
 from tests.api.test_stac import assert_problem
 from tests.conftest import cloned
 from tests.ingest.uploads.rasters import write
@@ -64,9 +63,7 @@ class Site:
 
 @pytest.fixture(scope="module")
 def site(postgres: DatabaseSettings, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    listener, url = listening()
     settings = ApiSettings(data_dir=tmp_path_factory.mktemp("site"), public_url=url)
     client = httpx.Client(base_url=url, timeout=60)
     with cloned(postgres, template) as database, running(settings, database, listener), client as http:
@@ -239,9 +236,7 @@ def test_refused_files_say_why(site: Site) -> None:
 
 
 def test_writes_need_the_token_before_a_byte_is_read(postgres: DatabaseSettings, template: str, tmp_path: Path) -> None:
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    listener, url = listening()
     settings = ApiSettings(data_dir=tmp_path, public_url=url, api_token="s3cret")  # type: ignore[arg-type]
     form = {"title": "t", "datetime": "2026-01-01T00:00:00Z"}
     with (

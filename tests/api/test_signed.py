@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import socket
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ from db.pools import open_pool
 from db.settings import DatabaseSettings
 from ingest.settings import IngestSettings
 from ingest.uploads import processing
-from tests.api.server import running
+from tests.api.server import listening, running
 from tests.conftest import cloned
 from tests.ingest.uploads.rasters import write
 
@@ -98,9 +97,7 @@ def _processed(database: DatabaseSettings, settings: ApiSettings, upload_id: str
 
 @pytest.fixture(scope="module")
 def site(postgres: DatabaseSettings, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    listener, url = listening()
     folder = tmp_path_factory.mktemp("signed")
     write(folder / "a.tif", np.full((1, 300, 400), 70, "uint8"), nodata=0)
     settings = ApiSettings(data_dir=folder, public_url=url, api_token=TOKEN, title="signed")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from api.map_page import CDN, map_templates, query_of
 from api.settings import ApiSettings
 from api.static_files import FOLDER, KEPT, static_files
 from db.settings import DatabaseSettings
-from tests.api.server import running
+from tests.api.server import listening, running
 from tests.conftest import cloned
 
 ROOT = Path(__file__).parents[2]
@@ -35,9 +34,7 @@ RAISED = re.compile(r'(?:UploadRejected|Problem|Rejected|_reject\w*)\(\s*(?:\d+,
 
 @pytest.fixture(scope="module")
 def http(postgres: DatabaseSettings, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    listener, url = listening()
     settings = ApiSettings(data_dir=tmp_path_factory.mktemp("static"), public_url=f"{url}/base", title="<b>Us</b>")
     with (
         cloned(postgres, template) as database,

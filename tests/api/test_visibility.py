@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,7 +13,7 @@ import pytest
 from api.settings import ApiSettings
 from db.settings import DatabaseSettings
 from tests.api.corpus import GRD, L1C, L2A, fill
-from tests.api.server import running
+from tests.api.server import listening, running
 from tests.conftest import cloned
 
 TOKEN = "a-token-for-the-test"
@@ -27,9 +26,7 @@ NUMBER = 120
 def service(
     postgres: DatabaseSettings, template: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[httpx.Client]:
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    listener, url = listening()
     settings = ApiSettings(data_dir=tmp_path_factory.mktemp("visibility"), public_url=url, api_token=TOKEN)
     with cloned(postgres, template) as database:
         asyncio.run(fill(database, NUMBER))

@@ -21,7 +21,7 @@ from psycopg.rows import dict_row
 from api.settings import ApiSettings
 from db.settings import DatabaseSettings
 from ingest.settings import IngestSettings
-from tests.api.server import running
+from tests.api.server import listening, running
 from tests.conftest import cloned
 
 VERSION = {"Tus-Resumable": "1.0.0"}
@@ -119,9 +119,7 @@ class Slow:
 @contextlib.contextmanager
 def serving(postgres: DatabaseSettings, template: str, data_dir: Path, **settings: str) -> Iterator[TusSite]:
     """Run the application with settings of the environment."""
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    listener, url = listening()
     with pytest.MonkeyPatch.context() as environment:
         for name, value in settings.items():
             environment.setenv(name, value)

@@ -78,7 +78,8 @@ def lonlat_of(row: float, column: float) -> tuple[float, float]:
 
 
 def test_every_printed_link_answers(demo: System) -> None:
-    urls = re.findall(r"(?<!curl )(http://127\.0\.0\.1:\d+/\S*)", demo.output.read_text(encoding="utf-8"))
+    urls = re.findall(r"(?<!curl )(http://127\.0\.0\.1:\d+/\S*)", said := demo.output.read_text(encoding="utf-8"))
+    assert "does not answer" not in said
     assert len(urls) >= 9
     for url in urls:
         assert httpx.get(url, follow_redirects=True).status_code == 200, url

@@ -1,4 +1,4 @@
-"""Databases for tests that need many of them."""
+"""Databases for the tests of uploads."""
 
 from __future__ import annotations
 
@@ -7,8 +7,17 @@ from contextlib import ExitStack
 
 import pytest
 
+from db.pools import Pool
 from db.settings import DatabaseSettings
+from ingest.collection_files import ensure_collections
 from tests.conftest import cloned
+
+
+@pytest.fixture
+async def catalogue(pool: Pool) -> Pool:
+    """A database with the basic collections."""
+    await ensure_collections(pool)
+    return pool
 
 
 @pytest.fixture

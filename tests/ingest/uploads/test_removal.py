@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 from db.pools import Pool
-from ingest.collection_files import ensure_collections
 from ingest.errors import UploadRejected
 from ingest.settings import IngestSettings
 from ingest.uploads import processing, quota, receiving, registration, removal, service
@@ -33,12 +32,6 @@ def settings(tmp_path: Path) -> IngestSettings:
         upload_open_max=3,
         upload_owner_max_bytes=10**8,
     )
-
-
-@pytest.fixture
-async def catalogue(pool: Pool) -> Pool:
-    await ensure_collections(pool)
-    return pool
 
 
 async def made(pool: Pool, settings: IngestSettings, length: int, **plan: Any) -> Upload:

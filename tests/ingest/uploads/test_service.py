@@ -17,7 +17,6 @@ from rasterio.warp import transform as transform_points
 from shapely.geometry import Point, shape
 
 from db.pools import Pool
-from ingest.collection_files import ensure_collections
 from ingest.errors import UploadRejected
 from ingest.settings import IngestSettings
 from ingest.uploads import processing, service
@@ -33,12 +32,6 @@ WHEN = "2026-05-01T12:00:00Z"
 @pytest.fixture
 def settings(tmp_path: Path) -> IngestSettings:
     return IngestSettings(data_dir=tmp_path / "data", public_url="http://127.0.0.1:8080")
-
-
-@pytest.fixture
-async def catalogue(pool: Pool) -> Pool:
-    await ensure_collections(pool)
-    return pool
 
 
 async def chunks(data: bytes, step: int = 65536) -> AsyncIterator[bytes]:

@@ -12,7 +12,6 @@ from rasterio.transform import from_origin
 from rio_tiler.io import Reader
 
 from db.pools import Pool
-from ingest.collection_files import ensure_collections
 from ingest.errors import UploadRejected
 from ingest.settings import IngestSettings
 from ingest.uploads import processing, registration, service
@@ -30,12 +29,6 @@ def settings(tmp_path: Path) -> IngestSettings:
         raster_preview_side=512,
         raster_preview_from_bytes=2**20,
     )
-
-
-@pytest.fixture
-async def catalogue(pool: Pool) -> Pool:
-    await ensure_collections(pool)
-    return pool
 
 
 async def received(pool: Pool, settings: IngestSettings, path: Path, form: dict[str, Any] | None = None) -> Upload:
