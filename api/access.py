@@ -77,7 +77,7 @@ def require(request: Request, scope: str) -> Caller:
 
 def owns(caller: Caller, owner: str) -> bool:
     """May this caller act on what `owner` made? Local programs and administrators own everything."""
-    return caller.name in (owner, LOCAL.name) or "role:admin" in caller.principals
+    return caller == LOCAL or caller.name == owner or "role:admin" in caller.principals
 
 
 def rights_of(caller: Caller | None) -> tuple[str, ...]:
@@ -110,9 +110,13 @@ def _is_of_another_page(request: Request) -> bool:
     return origin is not None and origin != f"{ours.scheme}://{ours.netloc}"
 
 
+#: Whoever sends one of these is behind a proxy, or has a credential that was not looked at.
+_OF_PROXIES: Final = ("authorization", "x-forwarded-for", "forwarded", "x-real-ip", "via")
+
+
 def _is_local(request: Request) -> bool:
     """Whether the caller is on this machine: not somebody behind a proxy on it, nor with a credential that was not looked at."""
-    if any(name in request.headers for name in ("authorization", "x-forwarded-for")):
+    if any(name in request.headers for name in _OF_PROXIES):
         return False
     try:
         return request.client is not None and ip_address(request.client.host).is_loopback

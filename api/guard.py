@@ -13,7 +13,7 @@ from typing import Any
 
 import cql2
 import orjson
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message, Receive
 
 from api.problems import Problem
@@ -43,13 +43,16 @@ async def read_body(request: Request, limit: int) -> bytes:
     """Read a body.
 
     Raises:
-        Problem: 413 when it is longer than `limit` bytes.
+        Problem: 413 when it is longer than `limit` bytes, 400 when its sender went away.
     """
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > limit:
-            raise Problem(413, "BODY_TOO_LARGE", f"a body has at most {limit} bytes", limit=limit)
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > limit:
+                raise Problem(413, "BODY_TOO_LARGE", f"a body has at most {limit} bytes", limit=limit)
+    except ClientDisconnect:
+        raise Problem(400, "INCOMPLETE_BODY", "the body ended early") from None  # nobody reads it
     return bytes(body)
 
 

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from api.access import caller_of, principals_of, rights_of
+from api.map_page import map_path
 from api.parts import parts_of
 from api.sources import sources_state
 from db.queries import sql
@@ -70,7 +71,11 @@ async def home(request: Request) -> Response:
     if "text/html" not in request.headers.get("accept", ""):
         return JSONResponse({"title": parts.settings.title, "links": links(parts.root)})
     page = templates.get_template("home.html").render(
-        title=parts.settings.title, root=parts.root, links=links(parts.root), **await _catalogue(request)
+        title=parts.settings.title,
+        root=parts.root,
+        links=links(parts.root),
+        map_path=map_path,
+        **await _catalogue(request),
     )
     return HTMLResponse(page, headers={"Content-Security-Policy": POLICY, "Cache-Control": "no-store"})
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import Any, Final
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 import jinja2
 import pystac
@@ -17,9 +17,14 @@ from api.static_files import static_files
 CDN: Final = "https://unpkg.com/"
 
 
+def item_path(collection_id: str, item_id: str) -> str:
+    """Where the tile server has an item, below the service's root."""
+    return f"raster/collections/{quote(collection_id, safe='')}/items/{quote(item_id, safe='')}"
+
+
 def map_path(collection_id: str, item_id: str) -> str:
     """Where an item is on a map, below the service's root."""
-    return f"raster/collections/{quote(collection_id, safe='')}/items/{quote(item_id, safe='')}/map"
+    return f"{item_path(collection_id, item_id)}/map"
 
 
 def map_templates(root: str) -> Jinja2Templates:
@@ -41,26 +46,6 @@ def map_templates(root: str) -> Jinja2Templates:
     )
 
 
-def query_of(properties: dict[str, Any]) -> str:
-    """The tile server's parameters by the first render hint of an item's properties (render extension 2.0).
-
-    Items may be written by anybody with the right to: hints of other shapes count as none.
-    """
-    try:
-        return _query(next(iter(properties["renders"].values())))
-    except (AttributeError, KeyError, StopIteration, TypeError, ValueError):
-        return _query({})
-
-
-def _query(render: dict[str, Any]) -> str:
-    bands = ",".join(str(int(number)) for number in render.get("bidx", []))
-    assets = [str(asset) for asset in render.get("assets") or ["data"]]
-    parts = [("assets", f"{asset}|bidx={bands}" if bands else asset) for asset in assets]
-    parts += [("rescale", f"{float(low)},{float(high)}") for low, high in render.get("rescale", [])]
-    parts += [(name, str(render[name])) for name in ("colormap_name", "resampling") if name in render]
-    return urlencode(parts)
-
-
 def map_router(root: str, path_dependency: Any) -> APIRouter:
     """The route `/collections/{collection_id}/items/{item_id}/map`."""
     router = APIRouter(tags=["items"])
@@ -70,10 +55,10 @@ def map_router(root: str, path_dependency: Any) -> APIRouter:
         request: Request,
         item: pystac.Item = Depends(path_dependency),  # noqa: B008 - an annotation would not find the name
     ) -> Response:
-        """The item on a map, shown as its first render hint says; other parameters are passed on."""
-        place = map_path(str(item.collection_id), item.id).removesuffix("/map")
-        query = "&".join(part for part in (query_of(item.properties), request.url.query) if part)
-        address = f"{root}/{place}/WebMercatorQuad/map.html?{query}"
+        """The item on a map: tiles without parameters are drawn by its render hint, others are passed on."""
+        place = item_path(str(item.collection_id), item.id)
+        query = f"?{request.url.query}" if request.url.query else ""
+        address = f"{root}/{place}/WebMercatorQuad/map.html{query}"
         return RedirectResponse(address, headers={"Cache-Control": "no-store"})
 
     return router

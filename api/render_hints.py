@@ -5,7 +5,6 @@ Sources: stac-extensions/render 2.0.0; the parameters are those of titiler's `As
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -21,19 +20,24 @@ from api.problems import Problem
 
 JSON = dict[str, Any]
 PREVIEW = "federator:preview"
-#: Routes that answer numbers: of all bands, whatever is drawn.
+#: Routes that answer numbers: of all bands, whatever is drawn. Asked of the route's own path, for ids may hold such words.
 _NUMBERS = ("/statistics", "/point/")
 _MAX_BANDS = 4
+_HUGE = 1e300
 
 
 def render_of(item: pystac.Item, name: str = "default") -> JSON:
-    """One hint of the item as far as it can be followed; {}: there is none. Items may be written by anybody."""
+    """One hint of the item as far as it can be followed, else the asset `data`; {}: there is neither. Items may be written by anybody."""
     renders = item.properties.get("renders")
     hint = renders.get(name) if isinstance(renders, dict) else None
-    if not isinstance(hint, dict):
-        return {}
+    return (_followed(hint, item) if isinstance(hint, dict) else {}) or (
+        {"assets": ["data"]} if "data" in item.assets else {}
+    )
+
+
+def _followed(hint: JSON, item: pystac.Item) -> JSON:
     assets, bands = hint.get("assets"), hint.get("bidx")
-    if not isinstance(assets, list) or not assets or not all(isinstance(one, str) for one in assets):
+    if not isinstance(assets, list) or not all(isinstance(one, str) for one in assets):
         return {}
     found: JSON = {"assets": [one for one in assets if one in item.assets][:_MAX_BANDS]}
     if isinstance(bands, list) and 0 < len(bands) <= _MAX_BANDS and all(type(one) is int and one > 0 for one in bands):
@@ -71,7 +75,7 @@ def _ranges(told: Any) -> list[tuple[float, float]]:
         return []
     pairs = [one for one in told if isinstance(one, list) and len(one) == 2]
     if len(pairs) != len(told) or not all(
-        isinstance(end, int | float) and math.isfinite(end) for one in pairs for end in one
+        type(end) in (int, float) and abs(end) < _HUGE for one in pairs for end in one
     ):
         return []
     return [(float(low), float(high)) for low, high in pairs]
@@ -100,7 +104,7 @@ def hinted(item_of: Callable[..., pystac.Item]) -> dict[str, Any]:
         if not hint:
             raise Problem(400, "ASSETS_REQUIRED", "name assets: the item does not say how it is drawn")
         names: list[Any] = hint["assets"]
-        if "bidx" in hint and len(names) == 1 and not any(part in request.url.path for part in _NUMBERS):
+        if "bidx" in hint and len(names) == 1 and not any(part in request.scope["route"].path for part in _NUMBERS):
             names = [{"name": names[0], "indexes": hint["bidx"]}]
         return AssetsParams(assets=names)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 
 from pydantic import Field, SecretStr, field_validator
@@ -17,6 +17,14 @@ PUBLIC_KEY_ALGORITHMS = frozenset(
 def _listed(text: str) -> list[str]:
     """Words between commas."""
     return [word.strip() for word in text.split(",") if word.strip()]
+
+
+Network = IPv4Network | IPv6Network
+
+
+def parse_networks(text: str) -> tuple[Network, ...]:
+    """Addresses and networks, with commas between. Raises ValueError."""
+    return tuple(ip_network(one) for one in _listed(text))
 
 
 class ApiSettings(BaseSettings):
@@ -120,10 +128,12 @@ class ApiSettings(BaseSettings):
     @field_validator("trusted_proxies")
     @classmethod
     def _are_networks(cls, value: str) -> str:
-        for one in value.split(","):
-            if one.strip():
-                ip_network(one.strip())
+        parse_networks(value)
         return value
+
+    def proxies(self) -> tuple[Network, ...]:
+        """Networks of the operator's proxies."""
+        return parse_networks(self.trusted_proxies)
 
     @field_validator("tiers_file", mode="before")
     @classmethod

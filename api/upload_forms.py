@@ -11,6 +11,7 @@ import orjson
 from starlette.requests import Request
 
 from api.access import Caller, author_of, owns, require
+from api.guard import read_body
 from api.parts import Parts, parts_of
 from api.problems import Problem
 from ingest.sharing import parse_wish
@@ -56,13 +57,8 @@ async def read_form(request: Request, limit: int) -> dict[str, Any]:
     Raises:
         Problem: 413, 400.
     """
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > limit:
-            raise Problem(413, "BODY_TOO_LARGE", f"a body has at most {limit} bytes", limit=limit)
     try:
-        form = orjson.loads(bytes(body))
+        form = orjson.loads(await read_body(request, limit))
     except orjson.JSONDecodeError:
         raise Problem(400, "INVALID_BODY", "the body is no JSON") from None
     if not isinstance(form, dict):

@@ -6,13 +6,13 @@ import hashlib
 import hmac
 from dataclasses import dataclass
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 from api.access import LOCAL, OPERATOR, Caller
 from api.limits.tiers import ANONYMOUS
+from api.settings import Network
 
 Address = IPv4Address | IPv6Address
-Network = IPv4Network | IPv6Network
 #: Who is never counted.
 _FREE = {LOCAL.name, OPERATOR.name}
 
@@ -23,15 +23,6 @@ class Counted:
 
     subject: str
     tier: str
-
-
-def parse_networks(text: str) -> tuple[Network, ...]:
-    """Addresses and networks, with commas between.
-
-    Raises:
-        ValueError
-    """
-    return tuple(ip_network(one.strip()) for one in text.split(",") if one.strip())
 
 
 @lru_cache(maxsize=4096)

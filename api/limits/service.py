@@ -13,7 +13,7 @@ from psycopg_pool import PoolTimeout
 from starlette.requests import Request
 
 from api.access import caller_of
-from api.limits.callers import Counted, client_address, counted, parse_networks
+from api.limits.callers import Counted, client_address, counted
 from api.limits.counters import Ask, Counters
 from api.limits.downloads import Downloads
 from api.limits.tiers import Quota, Tier, load_tiers
@@ -42,17 +42,20 @@ class Limits:
         self.clock = clock
         self.is_on = settings.rate_limits
         self.tiers = load_tiers(settings.tiers_file)
-        self._trusted = parse_networks(settings.trusted_proxies)
+        self._trusted = settings.proxies()
         self._key = b""
         self.counters: Counters | None = None
         self.downloads: Downloads | None = None
 
-    def who(self, request: Request) -> Counted | None:
-        """Whom to count a request for; None: nobody."""
+    def address(self, request: Request) -> str:
+        """The address that a request comes from (of IPv6 the network), behind the operator's proxies too."""
         peer = request.client.host if request.client else None
         forwarded = ",".join(request.headers.getlist("x-forwarded-for"))[-_MOST_FORWARDED:] if self._trusted else ""
-        address = client_address(peer, forwarded, self._trusted)
-        return counted(caller_of(request), address, self._key)
+        return client_address(peer, forwarded, self._trusted)
+
+    def who(self, request: Request) -> Counted | None:
+        """Whom to count a request for; None: nobody."""
+        return counted(caller_of(request), self.address(request), self._key)
 
     @contextlib.asynccontextmanager
     async def running(self, pool: Pool, key: bytes) -> AsyncIterator[None]:

@@ -6,7 +6,6 @@ import hashlib
 import logging
 import math
 from collections.abc import Iterable
-from ipaddress import IPv6Address, ip_address
 from typing import Any
 from uuid import UUID
 
@@ -247,12 +246,6 @@ async def _check_password(request: Request, parts: Parts, name: str, given: str)
 
 
 def _who(name: str, request: Request) -> bytes:
-    """Name and address (of IPv6 the network): nobody's guesses slow another's log-in down. Hashed, for people type passwords as names."""
-    host = request.client.host if request.client is not None else ""
-    try:
-        address = ip_address(host)
-        if isinstance(address, IPv6Address):
-            host = str(address.ipv4_mapped or int(address) >> 64)
-    except ValueError:
-        pass
-    return hashlib.sha256(f"{host}\0{name}".encode("utf-8", "surrogatepass")).digest()
+    """Name and address: nobody's guesses slow another's log-in down. Hashed, for people type passwords as names."""
+    address = request.app.state.limits.address(request)
+    return hashlib.sha256(f"{address}\0{name}".encode("utf-8", "surrogatepass")).digest()

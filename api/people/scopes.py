@@ -22,7 +22,7 @@ MOST_GROUPS = 200
 
 def is_name(text: str) -> bool:
     """Whether a person or a group may be called that."""
-    return _NAME.fullmatch(text) is not None and not text.endswith("\n") and text not in RESERVED
+    return _NAME.fullmatch(text) is not None and text not in RESERVED
 
 
 def allowed_to(person: Mapping[str, Any]) -> frozenset[str]:

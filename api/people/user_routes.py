@@ -115,6 +115,7 @@ async def add_group(request: Request) -> Response:
     caller, parts = require(request, "admin"), parts_of(request)
     body = await bodies.read(request, bodies.NewGroup)
     async with parts.pool.connection() as conn, conn.transaction():
+        await one(conn, "be_alone")
         if await one(conn, "add_group", body.name, body.title, caller.name) is None:
             raise Problem(409, "GROUP_EXISTS", f"there is a group called {body.name}")
         await store.set_members(conn, body.name, body.members)
@@ -138,6 +139,7 @@ async def change_group(group_name: str, request: Request) -> Response:
     caller, parts = require(request, "admin"), parts_of(request)
     body = await bodies.read(request, bodies.GroupChange)
     async with parts.pool.connection() as conn, conn.transaction():
+        await one(conn, "be_alone")
         await _group(conn, group_name)
         if body.title is not None:
             await change(conn, "set_title", group_name, body.title)
@@ -153,7 +155,8 @@ async def change_group(group_name: str, request: Request) -> Response:
 async def delete_group(group_name: str, request: Request) -> Response:
     """Delete a group. What is shared with it stays so by name: a new group of this name is the same to it."""
     caller, parts = require(request, "admin"), parts_of(request)
-    async with parts.pool.connection() as conn:
+    async with parts.pool.connection() as conn, conn.transaction():
+        await one(conn, "be_alone")
         found = await one(conn, "delete_group", group_name) if scopes.is_name(group_name) else None
     if found is None:
         raise Problem(404, "NOT_FOUND", "there is no such group")

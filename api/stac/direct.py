@@ -26,6 +26,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from api.guard import check_search, read_body, replayed, zoned
 from api.metrics import observation_of
 from api.problems import Problem
+from api.problems import answer as told
 from api.settings import ApiSettings
 from api.stac.client import DEFAULT_LIMIT
 from api.stac.etags import NotModified
@@ -67,7 +68,11 @@ class Direct:
         if scope["method"] == "GET":
             answer = self._of_query(scope["query_string"])
         elif _has_json(scope, self._settings.max_body_bytes):
-            body = await read_body(Request(scope, receive), self._settings.max_body_bytes)
+            try:
+                body = await read_body(Request(scope, receive), self._settings.max_body_bytes)
+            except Problem as problem:
+                await told(problem.status, problem.code, problem.detail)(scope, receive, send)
+                return
             answer, receive = self._of_body(body), replayed(body, receive)
         if answer is None:
             await self._app(scope, receive, send)

@@ -13,7 +13,9 @@ select i.private, a.owner as collection_owner, u.principal as uploader,
 from pgstac.items as i
 left join federator.collection_access as a on a.collection_id = i.collection
 left join lateral (
-    select 'user:' || owner as principal from federator.upload where collection_id = i.collection and item_id = i.id limit 1
+    select 'user:' || owner as principal from federator.upload
+    where collection_id = i.collection and item_id = i.id and state not in ('rejected', 'failed', 'deleting', 'deleted')
+    order by created_at, id limit 1
 ) as u on true
 where i.collection = $1 and i.id = $2 and (i.private is null or federator.may_read(i.private, $3::text[]))
     and i.collection <> all (federator.hidden_collections($3::text[]))
@@ -47,7 +49,8 @@ select owner from federator.collection_access where collection_id = $1;
 -- name: uploaded_by
 -- Those of these items that the caller has uploaded.
 select item_id from federator.upload
-where collection_id = $1 and item_id = any ($2::text[]) and 'user:' || owner = any ($3::text[]);
+where collection_id = $1 and item_id = any ($2::text[]) and 'user:' || owner = any ($3::text[])
+    and state not in ('rejected', 'failed', 'deleting', 'deleted');
 
 -- name: readable_uploads
 -- Those of these uploads whose files a caller may read.

@@ -86,6 +86,10 @@ def _is_url(href: str, own_root: str) -> bool:
     return match is not None and match[1].lower() in SCHEMES and _is_elsewhere(match[2])
 
 
+#: 64:ff9b::/96
+_NAT64 = int(IPv6Address("64:ff9b::")) >> 32
+
+
 @lru_cache(maxsize=1000)
 def _is_elsewhere(authority: str) -> bool:
     """Whether `user@host:port` is another machine."""
@@ -93,7 +97,8 @@ def _is_elsewhere(authority: str) -> bool:
         host = urlsplit(f"//{authority}").hostname
     except ValueError:
         return False
-    return host is not None and not _is_here(host)
+    # Escapes and other writings of dots and digits: what asks for it may read them, and come to another host than was looked at.
+    return host is not None and host.isascii() and "%" not in host and not _is_here(host)
 
 
 def _is_relative(href: str) -> bool:
@@ -109,7 +114,7 @@ def _is_here(host: str) -> bool:
     if address is None:
         return False
     if isinstance(address, IPv6Address):
-        address = address.ipv4_mapped or address.sixtofour or address
+        address = address.ipv4_mapped or address.sixtofour or _of_ipv4(address) or address
     return address.is_loopback or address.is_link_local or address.is_unspecified
 
 
@@ -129,8 +134,16 @@ def _address(name: str) -> IPv4Address | IPv6Address | None:
     return IPv4Address(first + numbers[-1])
 
 
+def _of_ipv4(address: IPv6Address) -> IPv4Address | None:
+    """The IPv4 address that one of RFC 6052's prefix, or of the old compatible kind, stands for."""
+    high, low = divmod(int(address), 2**32)
+    return IPv4Address(low) if high == _NAT64 or (high == 0 and low > 1) else None
+
+
 def _number(part: str) -> int:
-    """A part of an address as inet_aton reads it: decimal, octal with 0, hexadecimal with 0x."""
+    """A part of an address as inet_aton reads it: decimal, octal with 0, hexadecimal with 0x. Raises ValueError."""
+    if not (part.isascii() and part.isalnum()):
+        raise ValueError(part)  # int() takes signs, blanks and underscores too
     if part.startswith("0x"):
         return int(part[2:] or "0", 16)
     return int(part, 8 if part.startswith("0") and len(part) > 1 else 10)

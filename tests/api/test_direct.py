@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -14,8 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from api.main import Application
+from api.main import Application, create_app
 from api.settings import ApiSettings
+from api.stac.app import create_stac_app
+from api.stac.direct import Direct
 from db.settings import DatabaseSettings
 from tests.api.corpus import COLLECTIONS, L1C, fill
 from tests.api.server import listening, running
@@ -188,3 +191,23 @@ def test_the_condition_is_pgstacs(conn: psycopg.Connection[Any], search: dict[st
     row = conn.execute(query, (text,)).fetchone()
     assert row is not None
     assert row[0] == row[1]
+
+
+async def test_a_client_that_goes_away_in_its_body_is_no_error(tmp_path: Path) -> None:
+    settings = ApiSettings(data_dir=tmp_path)
+    direct = Direct(create_app(settings), create_stac_app(settings), settings)
+    scope: dict[str, Any] = {
+        "type": "http", "method": "POST", "path": "/stac/search", "query_string": b"",
+        "headers": [(b"content-type", b"application/json"), (b"content-length", b"20")],
+    }  # fmt: skip
+    coming = [{"type": "http.request", "body": b'{"limit"', "more_body": True}, {"type": "http.disconnect"}]
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return coming.pop(0)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    await direct(scope, receive, send)
+    assert sent[0]["status"] == 400

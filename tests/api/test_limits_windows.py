@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from api.access import LOCAL, OPERATOR, Caller
-from api.limits.callers import client_address, counted, parse_networks
+from api.limits.callers import client_address, counted
 from api.limits.downloads import BURST_S, Pace
 from api.limits.tiers import GENERAL, TiersInvalid, load_tiers
 from api.limits.windows import LEASE, Lease, Period, Window, window_of
+from api.settings import parse_networks
 
 moments = st.floats(0, 4e9, allow_nan=False)
 

@@ -218,6 +218,8 @@ def test_an_item_moves_to_no_other_collection(site: Site) -> None:
         "GTIFF_DIR:1:/a.tif", "zip+file:///a.zip", "http://127.0.0.1/a.tif", "http://localhost:9000/a.tif", "https://a.localhost/a.tif",
         "http://[::1]/a.tif", "http://[::ffff:127.0.0.1]/a.tif", "http://2130706433/a.tif", "http://0x7f.1/a.tif", "http://0177.0.0.1/a.tif",
         "http://0/a.tif", "http://169.254.169.254/latest", "http://user@127.0.0.1/a.tif", "http:///a.tif", "//example.org/a.tif", "http://[::1",
+        "http://%31%32%37.0.0.1/a.tif", "http://127\u30020\u30020\u30021/a.tif",
+        "http://[64:ff9b::127.0.0.1]/a.tif", "http://[::127.0.0.1]/a.tif",
     ],
 )  # fmt: skip
 def test_hrefs_lead_to_the_web_alone(site: Site, href: str) -> None:
@@ -407,3 +409,11 @@ def test_the_map_of_a_private_upload_opens_in_a_browser_that_has_no_key(site: Si
     assert site.ask("anonymous", "GET", signed.partition("?")[0]).status_code == 404
     page = site.ask("anonymous", "GET", signed, follow_redirects=True)
     assert (page.status_code, signed.partition("?")[2] in page.text) == (200, True)
+
+
+@pytest.mark.parametrize("host", ["-1", "0x-1", "1_0", "0x", "1.-1", "999999999999999999999"])
+def test_hosts_that_look_like_numbers_are_no_server_error(site: Site, host: str) -> None:
+    document = editing.item("odd-host", OPEN)
+    document["assets"] = {"a": {"href": f"http://{host}/a.tif"}}
+    answer = site.ask("owner", "POST", f"/stac/collections/{OPEN}/items", json=document)
+    assert answer.status_code in (201, 400, 409), answer.text

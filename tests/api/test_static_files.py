@@ -12,7 +12,7 @@ import httpx
 import pytest
 from titiler.core.factory import DEFAULT_TEMPLATES
 
-from api.map_page import CDN, map_templates, query_of
+from api.map_page import CDN, map_templates
 from api.settings import ApiSettings
 from api.static_files import FOLDER, KEPT, static_files
 from db.settings import DatabaseSettings
@@ -115,12 +115,3 @@ def test_every_refusal_has_words_for_people() -> None:
     assert sorted(raised - known - NOT_OF_THE_PAGE) == []
     documented = (ROOT / "docs" / "uploads.md").read_text() + (ROOT / "docs" / "rasters.md").read_text()
     assert sorted(code for code in raised if f"`{code}`" not in documented) == []
-
-
-def test_a_render_hint_becomes_the_tile_servers_parameters() -> None:
-    hint = {"assets": ["data"], "bidx": [3, 2, 1], "rescale": [[0.0, 255.0]], "resampling": "nearest"}
-    assert query_of({"renders": {"x": hint}}) == "assets=data%7Cbidx%3D3%2C2%2C1&rescale=0.0%2C255.0&resampling=nearest"
-    odd = [{"bidx": ["a"]}, {"rescale": [1]}, {"rescale": "text"}, {"bidx": 1}, [], "text", None]
-    for renders in [None, [], {}, "text", *({"default": one} for one in odd)]:
-        assert query_of({"renders": renders}) == "assets=data", renders
-    assert query_of({}) == "assets=data"
