@@ -100,6 +100,8 @@ def metadata(text: str) -> dict[str, str]:
     Raises:
         Problem: 400.
     """
+    if not text.isascii():
+        raise _bad_metadata()
     if len(text) > MAX_METADATA_BYTES:
         limit = MAX_METADATA_BYTES
         raise Problem(400, "METADATA_TOO_LARGE", f"Upload-Metadata has at most {limit} bytes", limit=limit)

@@ -10,6 +10,7 @@ Every member may be left out; lists may be JSON texts, as tus' metadata know onl
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -21,6 +22,8 @@ from ingest.sanitise import parse_time, time_text
 from ingest.uploads.text import clean_text
 
 MAX_DESCRIPTION, MAX_KEYWORDS, MAX_KEYWORD, MAX_PARENTS, MAX_BANDS = 10_000, 50, 100, 50, 100
+#: The database keeps 65,536 (0014_upload_description.sql); a range of time may be added later.
+MAX_BYTES = 65_000
 #: eo extension 2.0.
 COMMON_NAMES = frozenset({
     "pan", "coastal", "blue", "green", "green05", "yellow", "red", "rededge", "rededge071", "rededge075", "rededge078",
@@ -62,6 +65,10 @@ def parse(form: JSON) -> JSON:
         told["derived_from"] = list(dict.fromkeys(parents))
     if bands := _bands(_listed(form.get("bands"))):
         told["bands"] = bands
+    if (size := len(json.dumps(told, ensure_ascii=False).encode())) > MAX_BYTES:  # as jsonb writes it
+        raise _refuse(
+            "description", f"all that is said of a raster has at most {MAX_BYTES} bytes", limit=MAX_BYTES, actual=size
+        )
     return told
 
 

@@ -13,12 +13,13 @@ from ingest.errors import UploadRejected
 from ingest.uploads.raster_settings import RasterSettings
 
 DROPPED = "METADATA_DROPPED"
-_ITEM = re.compile(rb"<\s*Item\b([^>]*)>\s*([^<]{0,400})", re.IGNORECASE)
-_ROLE = re.compile(rb"<Item\b([^>]*\brole\s*=[^>]*)>([^<]{0,2000})</Item>", re.IGNORECASE)
-_ATTRIBUTE = re.compile(rb"(\w+)\s*=\s*\"([^\"]*)\"")
+# Nothing here may look at the same bytes again and again: a file's sender chooses them, and all wait meanwhile.
+_BEGIN = re.compile(rb"<\s*Item\b", re.IGNORECASE)
+_VALUE = re.compile(rb"\s*([^<]{0,2000})")
+_ATTRIBUTE = re.compile(rb"(\w{1,64})\s*=\s*\"([^\"]*)\"")
 _ANY_ITEM = re.compile(rb"<\s*Item", re.IGNORECASE)
-_DOMAIN = re.compile(rb"\bdomain\s*=\s*[\"']?\s*([^\s\"'>]+)", re.IGNORECASE)
-_OVERVIEWS = re.compile(rb"domain\s*=\s*[\"']?\s*OVERVIEWS|OVERVIEW_FILE", re.IGNORECASE)
+_DOMAIN = re.compile(rb"\bdomain\s*=[\s\"']*([^\s\"'>]+)", re.IGNORECASE)
+_OVERVIEWS = re.compile(rb"domain\s*=[\s\"']*OVERVIEWS|OVERVIEW_FILE", re.IGNORECASE)
 #: Nobody writes these but to make GDAL open something.
 _VIRTUAL = re.compile(rb"[>\"'\s=,;:(]/vsi[a-z0-9_]*[/\\{]", re.IGNORECASE)
 _ELSEWHERE = re.compile(rb"(?:[a-z][a-z0-9+.-]{1,20}:(?://|\\\\)|/|\\\\|[a-z]:[\\/])", re.IGNORECASE)
@@ -49,7 +50,7 @@ def _too_large(what: str, limit: int, actual: int) -> UploadRejected:
 def _check_spelling(text: bytes) -> None:
     if _OVERVIEWS.search(text) or _VIRTUAL.search(text):
         raise UploadRejected("EXTERNAL_REFERENCE", "the metadata refer to another file")
-    for attributes, value in _ITEM.findall(text):
+    for attributes, value in _items(text):
         named = _DOMAIN.search(attributes)
         if not _ELSEWHERE.match(value):
             continue
@@ -67,11 +68,20 @@ def band_texts(text: bytes, role: str) -> dict[int, str]:
     if re.search(rb"<!\s*(?:DOCTYPE|ENTITY)", text, re.IGNORECASE):
         return {}
     found: dict[int, str] = {}
-    for attributes, value in _ROLE.findall(text):
+    for attributes, value in _items(text):
         given = {name.lower(): content for name, content in _ATTRIBUTE.findall(attributes)}
-        if given.get(b"role", b"").lower() == role.encode() and given.get(b"sample", b"").isdigit():
+        if given.get(b"role", b"").lower() == role.encode() and re.fullmatch(rb"[0-9]{1,9}", given.get(b"sample", b"")):
             found[int(given[b"sample"])] = html.unescape(value.decode(errors="replace"))
     return found
+
+
+def _items(text: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Attributes and the beginning of the value of each item, in order."""
+    place = 0
+    while (begin := _BEGIN.search(text, place)) and (end := text.find(b">", begin.end())) >= 0:
+        value = _VALUE.match(text, end + 1)
+        yield text[begin.end() : end], value[1] if value else b""
+        place = end + 1
 
 
 def _spellings(text: bytes) -> Iterator[bytes]:

@@ -89,7 +89,7 @@ async def bring_original(settings: IngestSettings, upload_id: UUID, folder: Path
         with await asyncio.to_thread(temporary.open, "w+b", buffering=0) as file:
             async for chunk in answer.stream(_CHUNK_BYTES):
                 await asyncio.to_thread(_append, file.fileno(), bytes(chunk), digests)
-            await asyncio.to_thread(file.flush)
+            await asyncio.to_thread(os.fsync, file.fileno())
     except BaseError as error:
         raise StoreFailed("the bucket did not give an original") from error
     await asyncio.to_thread(temporary.replace, target)

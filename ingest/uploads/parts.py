@@ -142,7 +142,10 @@ async def listed(settings: IngestSettings, upload: Upload) -> list[Part] | None:
         for node in tree.iter():
             if node.tag.endswith("}Part") or node.tag == "Part":
                 values = {child.tag.rpartition("}")[2]: child.text or "" for child in node}
-                found.append(Part(int(values["PartNumber"]), int(values["Size"]), values["ETag"]))
+                try:
+                    found.append(Part(int(values["PartNumber"]), int(values["Size"]), values["ETag"]))
+                except (KeyError, ValueError):
+                    raise StoreFailed("the bucket lists its parts in another way") from None
         following = _one(text, "NextPartNumberMarker", "0")
         if _one(text, "IsTruncated", "false") != "true" or int(following or 0) <= int(marker):
             return found
@@ -198,6 +201,9 @@ async def fetch(pool: Pool, settings: IngestSettings, upload_id: UUID) -> None:
             row = await (await conn.execute(sql("uploads.set_hashes"), values)).fetchone()
         upload = from_row(row) if row else upload
     elif digests is not None and digests.sha256.hex() != upload.sha256:
+        await asyncio.to_thread(
+            (folder / "original").unlink, missing_ok=True
+        )  # else they would be taken at the next try
         raise StoreFailed("the bucket gave other bytes than it was given")
     sha256 = bytes.fromhex(upload.sha256 or "")
     if upload.state is State.RECEIVED and upload.promised_sha256 not in (None, sha256):

@@ -11,6 +11,7 @@ import shutil
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -74,6 +75,8 @@ async def _end(
     """Reject an open upload under its lock, then remove its bytes."""
     async with holding(settings, upload.id, patience_s=patience_s, why="delete"):
         async with pool.connection() as conn, conn.transaction():
+            if reason is _EXPIRED and (await get(conn, upload.id)).expires_at > datetime.now(UTC):
+                return  # bytes came while it was waited for
             ended = await move(conn, upload.id, State.REJECTED, error=reason, actor=actor)
         await free(pool, settings, ended)
 
@@ -193,10 +196,16 @@ def _listed(folder: Path) -> Iterable[Path]:
 
 def _to_trash(trash: Path, paths: Iterable[Path]) -> None:
     for path in paths:
-        trash.mkdir(parents=True, exist_ok=True)
-        log.warning("a file of no upload goes to the trash", extra={"name_of_file": path.name})
-        path.rename(trash / f"{int(time.time())}-{path.name}")
-        sync_folder(trash)
+        try:
+            trash.mkdir(parents=True, exist_ok=True)
+            path.rename(trash / f"{int(time.time())}-{path.name}")
+            sync_folder(trash)
+        except FileNotFoundError:
+            continue  # another worker was quicker
+        except OSError:
+            log.exception("a file of no upload cannot be moved", extra={"name_of_file": path.name})
+            continue
+        log.warning("a file of no upload went to the trash", extra={"name_of_file": path.name})
 
 
 def _empty_trash(trash: Path, before: float) -> None:

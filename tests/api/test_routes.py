@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+import orjson
 import pytest
 from rasterio.io import MemoryFile
 
@@ -213,6 +214,12 @@ def test_ids_of_nothing(site: Site, path: str) -> None:
         (b"[]", "INVALID_BODY"),
         (b'{"title": 7}', "INVALID_FIELD"),
         (b'{"title": "t", "datetime": 5}', "INVALID_FIELD"),
+        (
+            orjson.dumps(
+                {"title": "t", "datetime": "2026-01-01T00:00:00Z", "bands": [{"description": "d" * 1000}] * 100}
+            ),
+            "INVALID_FIELD",
+        ),
         (b'{"title": "t", "datetime": "now"}', "DATETIME_INVALID"),
         (b'{"title": "t", "datetime": "2026-01-01T00:00:00Z", "collection": "x"}', "COLLECTION_UNKNOWN"),
         (b'{"title": "\\u0000", "datetime": "2026-01-01T00:00:00Z"}', "INVALID_FIELD"),

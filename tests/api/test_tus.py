@@ -101,6 +101,8 @@ CREATIONS = [
     ({**VERSION, "Upload-Defer-Length": "1"}, 400, "EXTENSION_UNSUPPORTED"),
     ({**VERSION, "Upload-Length": "5", "Upload-Concat": "partial"}, 400, "EXTENSION_UNSUPPORTED"),
     ({**VERSION, "Upload-Length": "5", "Upload-Metadata": "title ???"}, 400, "INVALID_METADATA"),
+    ({**VERSION, "Upload-Length": "5", "Upload-Metadata": b"filename \xe9"}, 400, "INVALID_METADATA"),
+    ({**VERSION, "Upload-Length": "5", "Upload-Metadata": b"filename aGk=" + b"\xa0" * 5000}, 400, "INVALID_METADATA"),
     ({**VERSION, "Upload-Length": "5", "Upload-Metadata": "a YQ==,a YQ=="}, 400, "INVALID_METADATA"),
     ({**VERSION, "Upload-Length": "5", "Upload-Metadata": "a " + "A" * 9000}, 400, "METADATA_TOO_LARGE"),
     (

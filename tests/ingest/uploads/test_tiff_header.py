@@ -11,6 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ingest.errors import UploadRejected
+from ingest.settings import IngestSettings
+from ingest.uploads import gdal_metadata
 from ingest.uploads.tiff_header import walk
 from tests.ingest.uploads.rasters import header, image, write
 from tests.shared import shared_path
@@ -116,3 +118,22 @@ def test_no_damage_of_a_real_header_breaks_the_walk(tmp_path: Path, data: st.Dat
     path.write_bytes(content[: data.draw(st.integers(8, len(content)))])
     with contextlib.suppress(UploadRejected):
         walk(path)
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    "text",
+    [b"<Item domain=" + b" " * 2**20, b"<Item " * 1900 + b"x" * 10**6, b"<Item " + b"w" * 10**6 + b">", b"domain = " * 100_000],
+    ids=["blanks", "items without an end", "one long word", "many domains"],
+)  # fmt: skip
+def test_no_metadata_are_looked_at_again_and_again(text: bytes) -> None:
+    """Of a million bytes each; where the time grew with their square it took hours."""
+    limits = IngestSettings()
+    assert gdal_metadata.check(text[: limits.raster_max_metadata_bytes], limits) == []
+
+
+def test_a_band_beyond_all_numbers_is_none() -> None:
+    text = (
+        b'<Item role="description" sample="' + b"9" * 5000 + b'">x</Item><Item role="description" sample="1">y</Item>'
+    )
+    assert gdal_metadata.band_texts(text, "description") == {1: "y"}
