@@ -62,6 +62,8 @@ async def process(pool: Pool, settings: IngestSettings, upload_id: str | UUID) -
     if now.has_ended:
         log.info("upload taken back", extra={"upload": str(identity)})
         await asyncio.to_thread(cog_path(settings, identity).unlink, missing_ok=True)
+        # The child may have written while its folder was taken away.
+        await asyncio.to_thread(shutil.rmtree, folder_of(settings, identity), ignore_errors=True)
     return now
 
 
