@@ -17,8 +17,6 @@ from pathlib import Path
 import psycopg
 from procrastinate.schema import SchemaManager
 from psycopg_pool import ConnectionPool
-from pypgstac.db import PgstacDB
-from pypgstac.migrate import Migrate
 
 from db.errors import DatabaseTooNew, DbError, MigrationChanged
 from db.pools import unavailable
@@ -158,6 +156,10 @@ def _pgstac(settings: DatabaseSettings, conn: Conn) -> list[str]:
     wanted = installed_version("pypgstac")
     if _pgstac_version(conn) == wanted:
         return []
+    # Takes as long to import as all the rest that a command needs, and is needed once a release.
+    from pypgstac.db import PgstacDB
+    from pypgstac.migrate import Migrate
+
     with ConnectionPool(
         settings.conninfo, min_size=0, max_size=1, open=True
     ) as pool:  # closed even when pypgstac forgets
