@@ -9,6 +9,7 @@ import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -17,6 +18,12 @@ from db import cluster
 from db.migrate import migrate
 from db.pools import Connection, Pool, open_pool
 from db.settings import DatabaseSettings
+from tests.scheduling import Scheduling
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling | None:
+    """xdist asks; anything but `--dist loadfile` stays its own."""
+    return Scheduling(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""One demonstration system for all end-to-end tests that only look at it."""
+"""One demonstration system for all end-to-end tests that use it as its people do; what they change, they undo."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
         tmp_path_factory.mktemp("demo") / "data", ("-m", "tests.demo"), extra_env={"FEDERATOR_DEMO_PRODUCTS": "240"}
     )
     try:
-        system.start(until="ready in", timeout_s=240)
+        system.first_start_s = system.start(until="ready in", timeout_s=240)
         yield system
     finally:
         if system.process is not None:
             system.stop()
+    assert system.processes() == []

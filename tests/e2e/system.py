@@ -25,6 +25,7 @@ class System:
     port: int = field(default_factory=lambda: free_port(0))
     extra_env: dict[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
+    first_start_s: float = 0.0
 
     @property
     def url(self) -> str:
