@@ -185,7 +185,7 @@ def test_aggregations_are_those_of_the_items_that_the_search_finds(stac: httpx.C
 
 @pytest.mark.slow
 @given(st.data())
-@settings(max_examples=sized(100, 400), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=sized(50, 400), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_and_so_they_are_many_times(stac: httpx.Client, data: st.DataObject) -> None:
     search, wanted = filter_of(data.draw), wanted_of(data.draw)
     found = aggregated(stac.post("/aggregate", json={**search, **wanted}))
@@ -336,7 +336,7 @@ ANYTHING = st.text(max_size=20) | st.sampled_from(["total_count", "1,2,3,4", "da
         st.sampled_from(["aggregations", "datetime_frequency_interval", *PRECISIONS, *SEARCHED]), ANYTHING, max_size=4
     )
 )
-@settings(max_examples=sized(60, 150), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=sized(30, 150), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_query_string_is_a_500(stac: httpx.Client, parameters: dict[str, str]) -> None:
     try:
         answer = stac.get("/aggregate", params=parameters)
@@ -356,7 +356,7 @@ JSON = st.recursive(
         st.sampled_from(["aggregations", "datetime_frequency_interval", *PRECISIONS, *SEARCHED]), JSON, max_size=3
     )
 )
-@settings(max_examples=sized(60, 150), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=sized(30, 150), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_body_is_a_500(stac: httpx.Client, body: dict[str, Any]) -> None:
     answer = stac.post("/aggregate", content=json.dumps(body), headers={"Content-Type": "application/json"})
     assert answer.status_code < 500, (body, answer.text[:300])

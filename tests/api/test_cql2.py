@@ -104,7 +104,7 @@ TREES = st.recursive(
 
 
 @given(TREES)
-@settings(max_examples=sized(60, 150), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=sized(40, 150), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @pytest.mark.slow
 def test_expressions_together_find_what_the_standard_says(service: httpx.Client, expression: Any) -> None:
     assert found(asked(service, expression)) == expected(expression)
@@ -147,7 +147,7 @@ OPERATORS = st.sampled_from(
 
 
 @given(st.builds(lambda op, args: {"op": op, "args": args}, OPERATORS, st.lists(OPERANDS, max_size=4)))
-@settings(max_examples=sized(150, 400), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=sized(80, 400), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @pytest.mark.slow
 def test_nothing_that_is_asked_breaks_it(service: httpx.Client, expression: Any) -> None:
     answer = asked(service, expression)

@@ -176,7 +176,7 @@ def bare(feature: dict[str, Any]) -> dict[str, Any]:
 
 
 @given(st.data())
-@settings(max_examples=sized(60, 150), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=sized(40, 150), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_the_same_features_in_the_same_order_key_for_key(pair: Pair, data: st.DataObject) -> None:
     ours, stock = pair.search(body := search_of(data.draw))
     assert [bare(one) for one in ours["features"]] == [bare(one) for one in stock["features"]], body

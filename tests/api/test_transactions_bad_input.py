@@ -227,7 +227,7 @@ def sent(editor: Editor, method: str, path: str, document: Any, headers: dict[st
 
 
 @pytest.mark.slow
-@settings(max_examples=sized(120, 400), deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=sized(60, 400), deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(st.tuples(st.sampled_from(PLACES), JUNK), min_size=1, max_size=3))
 def test_any_document_is_stored_or_refused(editor: Editor, changes: list[tuple[tuple[Any, ...], Any]]) -> None:
     document: Any = copy.deepcopy(item("fuzzed"))
@@ -256,7 +256,7 @@ OPERATIONS = st.fixed_dictionaries(
 
 
 @pytest.mark.slow
-@settings(max_examples=sized(100, 300), deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=sized(50, 300), deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(OPERATIONS, max_size=4) | st.dictionaries(st.sampled_from(sorted(item("x"))), JUNK, max_size=3))
 def test_any_patch_is_done_or_refused(editor: Editor, patch: Any) -> None:
     editor.client.post(ITEMS, json=item("fuzzed-patch"))

@@ -23,6 +23,7 @@ from ingest.harvest import Order, Progress, Tools, harvest
 from ingest.http import Patience, open_client
 from ingest.model import CollectionMapping, Cursor, Query
 from tests.ingest.dhus_mirror import DIALECTS, HELD, OFFERED, UPSTREAM, Alike, T, mirror, source_of
+from tests.size import sized
 from tests.upstreams.dhus import DhusService, Held, held
 from tests.upstreams.products import catalogue
 from tests.upstreams.server import running
@@ -98,8 +99,8 @@ async def test_an_instant_beyond_the_cap_fails_loud_and_names_itself(dialect: st
 
 @pytest.mark.slow
 @pytest.mark.parametrize("dialect", DIALECTS)
-async def test_25000_tombstones_through_all_faults(dialect: str) -> None:
-    service = DhusService(catalogue(25_000))
+async def test_many_tombstones_through_all_faults(dialect: str) -> None:
+    service = DhusService(catalogue(sized(8_000, 25_000)))
     rows = [one for one in service.rows if dialect == "solr" or one.product.kind == "L2A"]
     for number in range(0, len(rows), 250):  # a script deletes by the hundred
         service.delete(rows[number : number + 250], T + timedelta(seconds=number))

@@ -23,6 +23,7 @@ from ingest.http import Patience, open_client
 from ingest.model import CollectionMapping, Cursor, Query, Source
 from ingest.source_files import find_source, load_sources
 from tests.ingest.sensed_harvest import PATH, app_of, ids, read, served
+from tests.size import sized
 from tests.upstreams.eumetsat import EumetsatService
 from tests.upstreams.marine import COLLECTIONS, FEDERATED, Marine, marine, marine_catalogue
 
@@ -262,15 +263,15 @@ def test_the_built_in_source_asks_each_collection_of_the_store_once() -> None:
 
 
 @pytest.mark.slow
-async def test_25000_products() -> None:
-    offered = marine_catalogue(25_000)
+async def test_many_products() -> None:
+    offered = marine_catalogue(sized(8_000, 25_000))
     service = EumetsatService(offered)
     wanted = [one for one in offered if one.kind == "WFR"]
     with served(service) as (url, control):
         for number, kind in enumerate(("429", "500", "html", "cut", "reset")):
             control.fail(kind, after=7 * number, retry_after=0 if kind == "429" else None)
         source = replace(SOURCE, url=url)
-        pages = await read(adapter(source=source, page_size=500), source)
+        pages = await read(adapter(source=source, page_size=sized(150, 500)), source)
         assert control.state()["faults"] == []
     assert Counter(ids(pages)) == names(wanted)
     assert len(service.asked) < 2 * len(wanted) / 500

@@ -17,6 +17,7 @@ from ingest.adapters.windows import Sizes
 from ingest.errors import RecordRejected, SourceInvalid, UpstreamChanged
 from ingest.model import Auth, CollectionMapping, Cursor, Query, Source
 from tests.ingest.sensed_harvest import PATH, at, ids, read, served
+from tests.size import sized
 from tests.upstreams.hda import HdaService
 from tests.upstreams.login import CLIENT, Login
 from tests.upstreams.products import FEDERATED, START, catalogue, product
@@ -302,8 +303,8 @@ async def test_records_without_a_footprint_of_their_own_are_refused_and_the_othe
 
 
 @pytest.mark.slow
-async def test_twenty_five_thousand_products() -> None:
-    offered = catalogue(25_000)
+async def test_many_products() -> None:
+    offered = catalogue(sized(8_000, 25_000))
     service = HdaService(offered)
     found = ids(await read(Hda(SOURCE, mapping("sentinel-1-grd"), now=lambda: NOW), SOURCE, service=service))
     expected = [p.name for p in offered if p.kind == "GRD"]

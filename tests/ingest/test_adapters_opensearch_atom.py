@@ -22,6 +22,7 @@ from ingest.normalise.footprints import georss_geometry
 from ingest.source_files import BUILT_IN, read_source
 from tests.ingest.sensed_harvest import PATH, ids, read, served
 from tests.shared import shared_path
+from tests.size import sized
 from tests.stac_schemas import faults
 from tests.upstreams.mundi import MundiService, feed
 from tests.upstreams.products import Product, catalogue
@@ -100,8 +101,8 @@ async def test_an_area() -> None:
 
 
 @pytest.mark.slow
-async def test_25000_products() -> None:
-    offered = catalogue(25_000)
+async def test_many_products() -> None:
+    offered = catalogue(sized(8_000, 25_000))
     service = MundiService(offered)
     wanted = [one for one in offered if one.kind == "L1C"]
     with served(service) as (url, control):

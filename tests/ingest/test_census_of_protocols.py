@@ -30,7 +30,7 @@ PERIOD = Query(datetime(2024, 1, 1, tzinfo=UTC), datetime(2026, 6, 1, tzinfo=UTC
 )  # fmt: skip
 async def test_one_percent_deleted_behind_our_back(pool: Pool, tmp_path: Path, source_id: str) -> None:
     await ensure_collections(pool)
-    with serve(products=sized(150, 400)) as upstreams:
+    with serve(products=sized(100, 400)) as upstreams:
         path = tmp_path / f"{source_id}.toml"
         path.write_text(source_files(upstreams.url)[path.name], encoding="utf-8")
         source = read_source(path)

@@ -109,8 +109,8 @@ def test_limits_are_understood(commands: Commands, upstream: ODataServer) -> Non
 def test_a_wrong_command_is_status_2_and_says_why(
     commands: Commands, upstream: ODataServer, arguments: tuple[str, ...], words: str
 ) -> None:
-    answer = commands.run("harvest", *arguments)
-    assert answer.returncode == 2
+    answer = commands.run_here("harvest", *arguments)
+    assert answer.exit_code == 2
     assert words in answer.stderr
 
 

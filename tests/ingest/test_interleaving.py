@@ -105,7 +105,7 @@ async def test_twenty_products_of_four_providers_in_many_orders(pool: Pool) -> N
 async def test_many_products_of_four_providers_in_two_orders(pool: Pool) -> None:
     """A thousand at full size."""
     products = [one for one in catalogue(1360, seed=6) if one.geometry()]
-    plain = [one for one in products if one.kind != "COG"][: sized(250, 1000)]
+    plain = [one for one in products if one.kind != "COG"][: sized(120, 1000)]
     acquisitions = {one.scene for one in plain if one.kind == "GRD"}
     chosen = [*plain, *(one for one in products if one.kind == "COG" and one.scene in acquisitions)]
     await check(pool, chosen, orders=2, largest=400)

@@ -59,7 +59,7 @@ async def test_every_adapter_reads_everything_through_all_faults(tmp_path: Path,
 @pytest.mark.slow
 @pytest.mark.parametrize("source_id", ["demo-eumetsat", "demo-geodes", "demo-mundi"])
 async def test_many_products_behind_a_source_file_through_all_faults(tmp_path: Path, source_id: str) -> None:
-    with serve(products=sized(6_000, 25_000)) as upstreams:
+    with serve(products=sized(3_000, 25_000)) as upstreams:
         source = sources(upstreams, tmp_path)[source_id]
         mapping = source.collections[0]
         for number, kind in enumerate(("429", "500", "html", "cut", "reset")):
