@@ -264,14 +264,14 @@ def test_the_built_in_source_asks_each_collection_of_the_store_once() -> None:
 
 @pytest.mark.slow
 async def test_many_products() -> None:
-    offered = marine_catalogue(sized(8_000, 25_000))
+    offered, page_size = marine_catalogue(sized(8_000, 25_000)), sized(150, 500)
     service = EumetsatService(offered)
     wanted = [one for one in offered if one.kind == "WFR"]
     with served(service) as (url, control):
         for number, kind in enumerate(("429", "500", "html", "cut", "reset")):
             control.fail(kind, after=7 * number, retry_after=0 if kind == "429" else None)
         source = replace(SOURCE, url=url)
-        pages = await read(adapter(source=source, page_size=sized(150, 500)), source)
+        pages = await read(adapter(source=source, page_size=page_size), source)
         assert control.state()["faults"] == []
     assert Counter(ids(pages)) == names(wanted)
-    assert len(service.asked) < 2 * len(wanted) / 500
+    assert len(service.asked) < 2 * len(wanted) / page_size
