@@ -18,11 +18,12 @@ from api.stac.etags import check_write, etag_of, tagged
 from api.upload_forms import read_form
 from ingest.edits import sharing
 from ingest.edits.author import Author, in_transaction
+from ingest.sanitise import ID
 from ingest.sharing import Sharing, parse_sharing
 
 router = APIRouter(prefix="/sharing", tags=["sharing"])
 
-Name = Annotated[str, Path(pattern=r"^[A-Za-z0-9._~-]{1,512}$")]
+Name = Annotated[str, Path(pattern=f"^{ID}$")]
 #: Of `PUT`, for the description.
 _BODY = {
     "requestBody": {

@@ -35,9 +35,9 @@ from api.signatures import (
 )
 from api.upload_forms import read_form
 from db.queries import sql
-from ingest.sanitise import time_text
+from ingest.sanitise import ID, time_text
 
-NAME = r"^[A-Za-z0-9._~-]{1,512}$"
+NAME: Final = f"^{ID}$"
 #: Signature of the request that is being answered, for the links in its answer.
 SIGNATURE: Final[ContextVar[str | None]] = ContextVar("signature", default=None)
 #: Where the scope of a request has its signature, when it came with a good one.

@@ -19,7 +19,9 @@ MAX_BYTES = 1_000_000
 MAX_DEPTH = 64
 YEARS = (1900, 2100)
 #: pgstac's API cannot address ids with these: : / ? # [ ] @ ! $ & ' ( ) * + , ; =
-_ID = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._~-]{1,512}")
+#: Of collections and items: what stands in a URL as it is.
+ID = r"[A-Za-z0-9._~-]{1,512}"
+_ID = re.compile(rf"(?!\.{{1,2}}$){ID}")
 #: What may hide in the JSON text of a value: NUL, a number that is not finite (orjson writes null), an integer beyond 2**53.
 _NUL_OR_NULL = (b"\\u0000", b"null")
 _DEEP_LINE = b"\n" + b" " * 2 * MAX_DEPTH

@@ -12,7 +12,6 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
-from uuid import UUID
 
 import procrastinate
 import psycopg
@@ -40,7 +39,7 @@ from ingest.source_files import find_mapping, find_source, load_sources
 from ingest.subscription import followed
 from ingest.summary_making import rebuild_due
 from ingest.uploads import processing as uploads
-from ingest.uploads.parts import fetch
+from ingest.uploads.originals import StoreFailed
 from ingest.uploads.removal import sweep
 from ingest.uploads.self_check import report_protection
 from lineage.errors import LineageError
@@ -113,6 +112,10 @@ class _Again(BaseRetryStrategy):
         if isinstance(exception, UpstreamUnavailable) and job.attempts < 20:
             wait_s = max(exception.retry_after_s or 0, min(30 * 2**job.attempts, 3600))
             return RetryDecision(retry_in={"seconds": int(wait_s)})
+        if isinstance(
+            exception, StoreFailed
+        ):  # the upload itself counts (`uploads.processing`): half a minute to half an hour apart
+            return RetryDecision(retry_in={"seconds": min(30 * 4**job.attempts, 1800)})
         if job.attempts < 3:
             return RetryDecision(retry_in={"seconds": 5 * 2**job.attempts})
         return None
@@ -170,7 +173,6 @@ def create_worker_app(
     @app.task(name=PROCESS_UPLOAD, queue=QUEUE, pass_context=True, retry=_Again())
     async def process_upload_task(context: JobContext, upload_id: str) -> None:
         parts: _Parts = context.additional_context["parts"]
-        await fetch(parts.pool, settings, UUID(upload_id))
         await uploads.process(parts.pool, settings, upload_id)
 
     @app.task(name=HARVEST_ALL, queue=QUEUE, pass_context=True)

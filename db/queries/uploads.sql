@@ -16,9 +16,19 @@ select pg_advisory_xact_lock(hashtextextended('federator.upload/' || $1::text, 0
 -- What an owner has: unfinished uploads, and the bytes that are there or promised.
 select
     count(*) filter (where state in ('created', 'uploading')) as open,
-    coalesce(sum(greatest(length, offset_bytes)) filter (where freed_at is null), 0)
+    coalesce(sum(greatest(length, offset_bytes, claimed_bytes)) filter (where freed_at is null), 0)
     + coalesce(sum(cog_bytes) filter (where state in ('ready', 'deleting')), 0) as bytes
 from federator.upload where owner = $1;
+
+-- name: claim_bytes
+-- What a request is about to send; null: it has ended.
+update federator.upload set claimed_bytes = $2, updated_at = now() where id = $1;
+
+-- name: claims
+-- Of requests that a crash may have ended.
+select * from federator.upload
+where claimed_bytes is not null and state in ('created', 'uploading') and updated_at < now() - interval '1 minute'
+order by updated_at limit 1000;
 
 -- name: set_offset
 -- What is durable; the upload goes on living for a while.
@@ -30,8 +40,9 @@ where id = $1 returning *;
 update federator.upload set datetime = $2, description = description || $3::jsonb, attempts = 0, lease_until = null where id = $1;
 
 -- name: set_store_upload
--- The object store's multipart upload, once.
-update federator.upload set store_upload = $2, updated_at = now() where id = $1 and store_upload is null returning *;
+-- The object store's multipart upload, once, and of an upload that waits for it: one that has ended forgets no name that it never knew.
+update federator.upload set store_upload = $2, updated_at = now()
+where id = $1 and store_upload is null and state = 'created' returning *;
 
 -- name: set_hashes
 -- Of an original that came by way of the object store.
@@ -102,7 +113,8 @@ where id = $1 returning *;
 
 -- name: set_received
 -- What is durable.
-update federator.upload set length = $2, offset_bytes = $2, sha256 = $3, blake3 = $4, updated_at = now() where id = $1 returning *;
+update federator.upload set length = $2, offset_bytes = $2, claimed_bytes = null, sha256 = $3, blake3 = $4, updated_at = now()
+where id = $1 returning *;
 
 -- name: set_item
 -- Which item the upload is in, what was noticed on the way, and what the item needs of it when its parts change.
@@ -129,7 +141,7 @@ update federator.upload set lease_until = null where id = $1;
 -- Uploads whose worker died, and received ones that nobody has taken for a while.
 select id from federator.upload
 where (state in ('scanning', 'converting', 'registering') and coalesce(lease_until, '-infinity') < now())
-   or (state = 'received' and updated_at < now() - interval '1 minute');
+   or (state = 'received' and updated_at < now() - interval '1 minute' and coalesce(lease_until, '-infinity') < now());
 
 -- name: parts_of_item
 -- Uploads that an item is made of, or will be: living ones, oldest first.

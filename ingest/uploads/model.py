@@ -3,7 +3,7 @@
     created -> uploading -> received -> scanning -> converting -> registering -> ready -> deleting -> deleted
        |          |            |           |            |             |
        +----------+------------+-----------+------------+-------------+--> rejected
-                                           +------------+-------------+--> failed -> deleting
+                               +-----------+------------+-------------+--> failed -> deleting
 
 Every arrow is one transaction with one event. A worker that takes up the work of a dead one begins again at `scanning`.
 An unfinished upload that expires, and one that is taken back before it is ready, is `rejected` with the code EXPIRED or DELETED.
@@ -47,7 +47,7 @@ class Role(StrEnum):
 ARROWS: dict[State, set[State]] = {
     State.CREATED: {State.UPLOADING, State.REJECTED},
     State.UPLOADING: {State.RECEIVED, State.REJECTED},
-    State.RECEIVED: {State.SCANNING, State.REJECTED},
+    State.RECEIVED: {State.SCANNING, State.REJECTED, State.FAILED},
     State.SCANNING: {State.CONVERTING, State.REJECTED, State.FAILED, State.SCANNING},
     State.CONVERTING: {State.REGISTERING, State.REJECTED, State.FAILED, State.SCANNING},
     State.REGISTERING: {State.READY, State.REJECTED, State.FAILED, State.SCANNING},
@@ -79,7 +79,7 @@ class Upload:
     `length` is the original's size in bytes, promised or received; `sha256` and `blake3` are of the original, in hex. `offset` is
     what was durable at the end of the last request. `part_bytes`: sent in parts of this size to the object store.
     `datetime` None: a range, or the file's own tag. `target_item`: the item that it becomes or becomes part of; `item_id`: that it is in.
-    `visibility` and `readers` are of its item (`ingest.sharing`); None: as its collection.
+    `visibility` and `readers` are of its item (`ingest.sharing`); None: as its collection. `claimed`: bytes that a request is sending now.
     """
 
     id: UUID
@@ -117,6 +117,12 @@ class Upload:
     shown: dict[str, Any] | None = None
     visibility: str | None = None
     readers: tuple[str, ...] = ()
+    claimed: int | None = None
+
+    @property
+    def counted(self) -> int:
+        """Bytes that count as its owner's while it is open."""
+        return max(self.length or 0, self.offset, self.claimed or 0)
 
     @property
     def is_open(self) -> bool:
@@ -173,4 +179,5 @@ def from_row(row: dict[str, Any]) -> Upload:
         row["shown"],
         row["visibility"],
         tuple(row["readers"]),
+        row["claimed_bytes"],
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -22,7 +23,7 @@ from ingest.uploads.digests import Digests
 from ingest.uploads.partial import sync_folder
 
 if TYPE_CHECKING:
-    from obstore.store import ClientConfig, S3Config
+    from obstore.store import ClientConfig, RetryConfig, S3Config
 
 _CHUNK_BYTES = 8 * 2**20
 
@@ -56,7 +57,8 @@ def _store(settings: IngestSettings) -> S3Store:
     if settings.store_endpoint:
         config["endpoint"] = settings.store_endpoint
     options: ClientConfig = {"allow_http": settings.store_endpoint.startswith("http://"), "timeout": "10 minutes"}
-    return S3Store(bucket_of(settings)[0], config=config, client_options=options)
+    patience: RetryConfig = {"max_retries": 3, "retry_timeout": timedelta(seconds=60)}  # who asks has more of it
+    return S3Store(bucket_of(settings)[0], config=config, client_options=options, retry_config=patience)
 
 
 async def keep_original(settings: IngestSettings, upload_id: UUID, path: Path) -> None:
@@ -90,7 +92,7 @@ async def bring_original(settings: IngestSettings, upload_id: UUID, folder: Path
             async for chunk in answer.stream(_CHUNK_BYTES):
                 await asyncio.to_thread(_append, file.fileno(), bytes(chunk), digests)
             await asyncio.to_thread(os.fsync, file.fileno())
-    except BaseError as error:
+    except (BaseError, FileNotFoundError) as error:
         raise StoreFailed("the bucket did not give an original") from error
     await asyncio.to_thread(temporary.replace, target)
     await asyncio.to_thread(sync_folder, folder)

@@ -22,9 +22,9 @@ from ingest.errors import UploadRejected
 from ingest.settings import IngestSettings
 from ingest.uploads import originals
 from ingest.uploads.digests import digests_of
-from ingest.uploads.model import WORKING, State, Upload, from_row
+from ingest.uploads.model import State, Upload
 from ingest.uploads.originals import StoreFailed
-from ingest.uploads.receiving import refuse_other_file
+from ingest.uploads.receiving import check_there, other_file
 from ingest.uploads.service import folder_of, get, move
 from ingest.uploads.sigv4 import Account, presign
 
@@ -88,19 +88,21 @@ async def begin(pool: Pool, settings: IngestSettings, upload: Upload) -> Upload:
     """Open the bucket's multipart upload, once.
 
     Raises:
-        StoreFailed, IllegalArrow
+        UploadRejected: EXPIRED, DELETED (410): it ended meanwhile, and nothing is left at the bucket.
+        StoreFailed
     """
     if upload.store_upload is not None:
         return upload
-    text = await _ask(settings, "POST", upload.id, {"uploads": ""})
-    name = _one(text, "UploadId")
+    name = _one(await _ask(settings, "POST", upload.id, {"uploads": ""}), "UploadId")
     async with pool.connection() as conn, conn.transaction():
         row = await (await conn.execute(sql("uploads.set_store_upload"), (upload.id, name))).fetchone()
-        if row is not None and from_row(row).state is State.CREATED:
+        if row is not None:
             return await move(conn, upload.id, State.UPLOADING)
+    # Another request was quicker: one that began, too, or one that ended the upload and could not know of this name.
+    await _ask(settings, "DELETE", upload.id, {"uploadId": name}, absent=404)
+    async with pool.connection() as conn:
         upload = await get(conn, upload.id)
-    if row is None:  # another request was quicker
-        await _ask(settings, "DELETE", upload.id, {"uploadId": name})
+    check_there(upload)
     return upload
 
 
@@ -180,34 +182,39 @@ async def join(pool: Pool, settings: IngestSettings, upload: Upload) -> Upload:
     return received
 
 
-async def fetch(pool: Pool, settings: IngestSettings, upload_id: UUID) -> None:
+async def fetch(pool: Pool, settings: IngestSettings, upload: Upload) -> None:
     """Before a worker begins: the original as a local file, with its hashes, and the file that was promised.
 
     Raises:
-        UploadUnknown
-        StoreFailed, OSError: try again later.
+        UploadRejected: CHECKSUM_MISMATCH.
+        StoreFailed: try again later.
+        FileNotFoundError: the upload was taken back.
     """
-    async with pool.connection() as conn:
-        upload = await get(conn, upload_id)
-    if upload.state not in WORKING:
-        return
-    folder = folder_of(settings, upload_id)
-    digests = await originals.bring_original(settings, upload_id, folder)
-    if digests is None and upload.sha256 is None:
-        digests = await asyncio.to_thread(digests_of, folder / "original")
-    if digests is not None and upload.sha256 is None:
-        values = (upload_id, digests.sha256, digests.blake3)
-        async with pool.connection() as conn:
-            row = await (await conn.execute(sql("uploads.set_hashes"), values)).fetchone()
-        upload = from_row(row) if row else upload
-    elif digests is not None and digests.sha256.hex() != upload.sha256:
-        await asyncio.to_thread(
-            (folder / "original").unlink, missing_ok=True
-        )  # else they would be taken at the next try
-        raise StoreFailed("the bucket gave other bytes than it was given")
-    sha256 = bytes.fromhex(upload.sha256 or "")
+    try:
+        sha256 = await _fetched(pool, settings, upload)
+    except (StoreFailed, FileNotFoundError):
+        raise
+    except OSError as error:
+        raise StoreFailed("an original cannot be stored here") from error
     if upload.state is State.RECEIVED and upload.promised_sha256 not in (None, sha256):
-        await refuse_other_file(pool, upload_id, sha256)
+        raise other_file(sha256)
+
+
+async def _fetched(pool: Pool, settings: IngestSettings, upload: Upload) -> bytes:
+    """Bring the original here; return its SHA-256, which is in the upload then."""
+    folder = folder_of(settings, upload.id)
+    digests = await originals.bring_original(settings, upload.id, folder)
+    if upload.sha256 is not None:
+        if digests is not None and digests.sha256.hex() != upload.sha256:
+            # Else they would be taken at the next try.
+            await asyncio.to_thread((folder / "original").unlink, missing_ok=True)
+            raise StoreFailed("the bucket gave other bytes than it was given")
+        return bytes.fromhex(upload.sha256)
+    if digests is None:
+        digests = await asyncio.to_thread(digests_of, folder / "original")
+    async with pool.connection() as conn:
+        await conn.execute(sql("uploads.set_hashes"), (upload.id, digests.sha256, digests.blake3))
+    return digests.sha256
 
 
 async def abort(settings: IngestSettings, upload: Upload) -> None:

@@ -133,7 +133,8 @@ async def _take(stream: AsyncIterator[bytes], sink: _Sink, limit: Limit, silence
         nonlocal wish
         while not wish:
             await asyncio.sleep(_LOOK_S)
-            wish = partial.is_asked_to_stop() or ""
+            why = await in_thread(partial.is_asked_to_stop)
+            wish = why or ""
         deadline.reschedule(loop.time())
 
     try:

@@ -6,7 +6,6 @@ A worker holds an upload by a lease that it renews; after a kill another takes i
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import os
 import shutil
@@ -17,14 +16,16 @@ from typing import Any
 from uuid import UUID
 
 import psycopg
-from blake3 import blake3
 from psycopg_pool import PoolTimeout
 
 from db.pools import Pool
 from db.queries import sql
 from ingest.errors import UploadRejected
 from ingest.settings import IngestSettings
+from ingest.uploads.digests import digests_of
 from ingest.uploads.model import WORKING, IllegalArrow, State, Upload, from_row
+from ingest.uploads.originals import StoreFailed
+from ingest.uploads.parts import fetch
 from ingest.uploads.registration import Registrar, open_registrar
 from ingest.uploads.sandbox import ChildFailed, order_for, run_child
 from ingest.uploads.service import cog_path, folder_of, get, move, sync_folder
@@ -35,13 +36,20 @@ log = logging.getLogger(__name__)
 MAX_ATTEMPTS = 5
 #: Renewed while the work goes on; a dead worker's upload is taken up by another after this.
 LEASE_S = 30.0
+_UNCONVERTED = UploadRejected(
+    "CONVERSION_FAILED", "the conversion failed several times; send the file again or ask the operator"
+)
+_UNFETCHED = UploadRejected(
+    "ORIGINAL_UNAVAILABLE", "the object store did not give the file, several times; send it again or ask the operator"
+)
 
 
 async def process(pool: Pool, settings: IngestSettings, upload_id: str | UUID) -> Upload | None:
     """Check, convert and register one received upload; None when another worker has it or it is done.
 
     Raises:
-        ChildFailed: the conversion ended without a verdict; the job is tried again, after five tries the upload is `failed`.
+        ChildFailed, StoreFailed: the conversion ended without a verdict, or the original cannot be had; the job is tried again, after five
+            tries the upload is `failed`.
     """
     identity = UUID(str(upload_id))
     async with pool.connection() as conn:
@@ -51,10 +59,15 @@ async def process(pool: Pool, settings: IngestSettings, upload_id: str | UUID) -
     upload = from_row(row)
     if upload.attempts > MAX_ATTEMPTS:  # whatever ends its workers, it does not do so for ever
         await (await open_registrar(pool, settings, upload)).withdraw()
-        return await _give_up(pool, upload)
+        return await _give_up(pool, upload, _UNCONVERTED)
     try:
         return await _with_verdict(pool, settings, upload)
-    except (IllegalArrow, ChildFailed, FileNotFoundError) as error:  # its folder may have gone under the child's hands
+    except (
+        IllegalArrow,
+        ChildFailed,
+        StoreFailed,
+        FileNotFoundError,
+    ) as error:  # its folder may have gone under the child's hands
         async with pool.connection() as conn:
             now = await get(conn, identity)
         if now.state in WORKING and not isinstance(error, IllegalArrow):
@@ -71,33 +84,31 @@ async def _with_verdict(pool: Pool, settings: IngestSettings, upload: Upload) ->
     """Work; a refusal is a verdict, and so is the last of many failures.
 
     Raises:
-        ChildFailed
+        ChildFailed, StoreFailed
         IllegalArrow: the upload was taken back, or another worker has it.
     """
     identity = upload.id
     try:
         async with _leased(pool, identity):
+            await fetch(pool, settings, upload)
             return await _process(pool, settings, upload)
     except UploadRejected as error:
         log.info("upload refused", extra={"upload": str(identity), "code": error.code})
         async with pool.connection() as conn, conn.transaction():
             return await move(conn, identity, State.REJECTED, error=error)
-    except ChildFailed as error:
-        log.warning("conversion ended without a verdict", extra={"upload": str(identity), "reason": str(error)})
+    except (ChildFailed, StoreFailed) as error:
+        log.warning("work ended without a verdict", extra={"upload": str(identity), "reason": str(error)})
         if upload.attempts >= MAX_ATTEMPTS:
             await (await open_registrar(pool, settings, upload)).withdraw()
-            return await _give_up(pool, upload)
+            return await _give_up(pool, upload, _UNFETCHED if isinstance(error, StoreFailed) else _UNCONVERTED)
         async with pool.connection() as conn:
             await conn.execute(sql("uploads.release"), (identity,))
         raise
 
 
-async def _give_up(pool: Pool, upload: Upload) -> Upload:
+async def _give_up(pool: Pool, upload: Upload, reason: UploadRejected) -> Upload:
     """Leave the upload to a person."""
-    log.error("upload failed", extra={"upload": str(upload.id), "attempts": upload.attempts})
-    reason = UploadRejected(
-        "CONVERSION_FAILED", "the conversion failed several times; send the file again or ask the operator"
-    )
+    log.error("upload failed", extra={"upload": str(upload.id), "attempts": upload.attempts, "code": reason.code})
     async with pool.connection() as conn, conn.transaction():
         return await move(conn, upload.id, State.FAILED, error=reason)
 
@@ -190,21 +201,12 @@ def _put_in_place(temporary: Path, target: Path) -> tuple[str, str, int]:
     if temporary.is_symlink():
         raise ChildFailed("the conversion left a link")
     target.parent.mkdir(parents=True, exist_ok=True)
-    digests = _hash_file(temporary)
+    digests = digests_of(temporary)
     with temporary.open("rb+") as file:
         os.fsync(file.fileno())
     temporary.replace(target)
     sync_folder(target.parent)
-    return digests
-
-
-def _hash_file(path: Path) -> tuple[str, str, int]:
-    sha256, blake = hashlib.sha256(), blake3()
-    with path.open("rb") as file:
-        while chunk := file.read(2**20):
-            sha256.update(chunk)
-            blake.update(chunk)
-        return sha256.hexdigest(), blake.hexdigest(), file.tell()
+    return digests.sha256.hex(), digests.blake3.hex(), digests.position
 
 
 async def repair(pool: Pool) -> int:

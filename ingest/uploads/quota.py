@@ -45,7 +45,23 @@ async def check_growth(conn: Connection, settings: IngestSettings, upload: Uploa
         UploadRejected: QUOTA_EXCEEDED (403).
     """
     used = await _usage(conn, upload.owner)
-    _check_bytes(settings, used["bytes"] - (upload.length or 0), length)
+    _check_bytes(settings, used["bytes"] - upload.counted, length)
+
+
+async def claim(conn: Connection, settings: IngestSettings, upload: Upload, length: int) -> None:
+    """Count `length` bytes as the owner's before they come. The caller holds the upload's file, and gives back what comes to nothing.
+
+    Raises:
+        UploadRejected: QUOTA_EXCEEDED (403).
+    """
+    async with conn.transaction():
+        await check_growth(conn, settings, upload, length)
+        await conn.execute(sql("uploads.claim_bytes"), (upload.id, length))
+
+
+async def give_back(conn: Connection, upload: Upload) -> None:
+    """The request that claimed bytes has ended without them."""
+    await conn.execute(sql("uploads.claim_bytes"), (upload.id, None))
 
 
 def _check_bytes(settings: IngestSettings, used: int, more: int) -> None:

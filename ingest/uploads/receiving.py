@@ -12,10 +12,13 @@ import logging
 import shutil
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from uuid import UUID
+
+import psycopg
+from psycopg_pool import PoolTimeout
 
 from db.pools import Pool
 from db.queries import sql
@@ -169,28 +172,58 @@ async def receive_whole(
     """Take a whole file in one request, whatever came before it. A failed try leaves no trace and may be repeated.
 
     Raises:
-        UploadUnknown, SenderGone, UploadRejected: as `check_receivable`, `holding`; INCOMPLETE_BODY (400) when fewer or more bytes
-            than announced come, CHECKSUM_MISMATCH (422), STORAGE_FULL (507).
+        UploadUnknown, SenderGone, UploadRejected: as `check_receivable`, `holding`; QUOTA_EXCEEDED (403), INCOMPLETE_BODY (400) when
+            fewer or more bytes than announced come, CHECKSUM_MISMATCH (422), STORAGE_FULL (507).
     """
     await check_receivable(pool, settings, upload_id, content_length)
     assert content_length is not None
     async with holding(settings, upload_id) as partial:
         upload = await check_receivable(pool, settings, upload_id, content_length)
-        upload = await _begun(pool, upload)
-        with stored():
-            await in_thread(partial.roll_back, 0)
-            await in_thread(partial.mark)
-        excess = UploadRejected("INCOMPLETE_BODY", "more bytes came than announced", status=400)
-        limit = Limit(content_length, excess)
-        digests, failure = await pour(partial, Digests(), stream, limit, checksum, settings)
-        if failure is None and partial.size != content_length:
-            detail = f"{partial.size} of {content_length} bytes came; send the file again"
-            failure = UploadRejected("INCOMPLETE_BODY", detail, status=400, actual=partial.size)
-        with stored():
-            await in_thread(partial.roll_back, 0) if failure else await in_thread(partial.unmark)
-        if failure:
-            raise failure
-        return await complete(pool, settings, upload, partial, digests, mismatch=422)
+        async with _claimed(pool, settings, upload, content_length):
+            upload = await _begun(pool, upload)
+            digests = await _pour_whole(settings, partial, stream, content_length, checksum)
+            return await complete(pool, settings, upload, partial, digests, mismatch=422)
+
+
+@asynccontextmanager
+async def _claimed(pool: Pool, settings: IngestSettings, upload: Upload, length: int) -> AsyncIterator[None]:
+    """Count a file as its owner's while it comes; what fails gives its bytes back (after a crash the sweeper does).
+
+    Raises:
+        UploadRejected: QUOTA_EXCEEDED (403).
+    """
+    async with pool.connection() as conn:
+        await quota.claim(conn, settings, upload, length)
+    try:
+        yield
+    except BaseException:
+        with suppress(psycopg.Error, PoolTimeout):
+            async with pool.connection() as conn:
+                await quota.give_back(conn, upload)
+        raise
+
+
+async def _pour_whole(
+    settings: IngestSettings,
+    partial: Partial,
+    stream: AsyncIterator[bytes],
+    length: int,
+    checksum: Checksum | None,
+) -> Digests:
+    """Write a whole file in place of what is there. What goes wrong leaves an empty one, and is raised."""
+    with stored():
+        await in_thread(partial.roll_back, 0)
+        await in_thread(partial.mark)
+    excess = UploadRejected("INCOMPLETE_BODY", "more bytes came than announced", status=400)
+    digests, failure = await pour(partial, Digests(), stream, Limit(length, excess), checksum, settings)
+    if failure is None and partial.size != length:
+        detail = f"{partial.size} of {length} bytes came; send the file again"
+        failure = UploadRejected("INCOMPLETE_BODY", detail, status=400, actual=partial.size)
+    with stored():
+        await in_thread(partial.roll_back, 0) if failure else await in_thread(partial.unmark)
+    if failure:
+        raise failure
+    return digests
 
 
 async def check_receivable(pool: Pool, settings: IngestSettings, upload_id: UUID, content_length: int | None) -> Upload:
@@ -260,24 +293,24 @@ async def complete(
         if has_bucket(settings):  # before the arrow: a worker that finds no file fetches it, on whichever machine
             await in_thread((partial.folder / "original").unlink)
     differs = upload.promised_sha256 is not None and not hmac.compare_digest(upload.promised_sha256, digests.sha256)
+    refusal = other_file(digests.sha256, mismatch) if differs else None
     async with pool.connection() as conn, conn.transaction():
         values = (upload.id, partial.size, digests.sha256, digests.blake3)
         await conn.execute(sql("uploads.set_received"), values)
         received = await move(conn, upload.id, State.RECEIVED)
-        if not differs:
+        if refusal is None:
             await defer_in(conn, PROCESS_UPLOAD, lock=f"upload/{upload.id}", upload_id=str(upload.id))
-    if differs:
-        raise await refuse_other_file(pool, upload.id, digests.sha256, mismatch)
+    if refusal is not None:
+        async with pool.connection() as conn, conn.transaction():
+            await move(conn, upload.id, State.REJECTED, error=refusal)
+        raise refusal
     return received
 
 
-async def refuse_other_file(pool: Pool, upload_id: UUID, sha256: bytes, status: int = 422) -> UploadRejected:
-    """Reject a received upload that is not the promised file; return the refusal."""
+def other_file(sha256: bytes, status: int = 422) -> UploadRejected:
+    """The refusal of a file that is not the promised one."""
     detail = "the file that arrived is not the one whose sha256 was promised"
-    refusal = UploadRejected("CHECKSUM_MISMATCH", detail, status=status, actual=sha256.hex())
-    async with pool.connection() as conn, conn.transaction():
-        await move(conn, upload_id, State.REJECTED, error=refusal)
-    return refusal
+    return UploadRejected("CHECKSUM_MISMATCH", detail, status=status, actual=sha256.hex())
 
 
 async def _fresh(pool: Pool, upload_id: UUID) -> Upload:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
@@ -30,15 +31,13 @@ from ingest.uploads.service import asset_href, cog_path, get
 Digests = tuple[str, str, int]
 
 
-async def describe(conn: Connection, upload_id: Any, form: JSON) -> JSON:
-    """Keep what a user says of the raster (see `description.parse`); returns it checked.
+async def describe(conn: Connection, upload_id: UUID, form: JSON) -> None:
+    """Keep what a user says of the raster (see `description.parse`).
 
     Raises:
         UploadRejected: INVALID_FIELD, DATETIME_INVALID.
     """
-    told = description.parse(form)
-    await conn.execute(sql("rasters.describe"), (upload_id, Jsonb(told)))
-    return told
+    await conn.execute(sql("rasters.describe"), (upload_id, Jsonb(description.parse(form))))
 
 
 @dataclass

@@ -21,7 +21,7 @@ from db.queries import sql
 from ingest.errors import UploadRejected
 from ingest.settings import IngestSettings
 from ingest.store import lock_items
-from ingest.uploads import originals, parts
+from ingest.uploads import originals, parts, quota
 from ingest.uploads.digests import Digests
 from ingest.uploads.model import IllegalArrow, State, Upload, from_row
 from ingest.uploads.partial import sync_folder
@@ -117,6 +117,7 @@ async def sweep(pool: Pool, settings: IngestSettings) -> None:
     """End what has expired, finish what a crash interrupted, remove what nobody needs. One bad row keeps no other from its turn."""
     await _each(pool, "uploads.expired", lambda upload: _end(pool, settings, upload, _EXPIRED, "worker"))
     await _each(pool, "uploads.begun", lambda upload: _finish_receiving(pool, settings, upload))
+    await _each(pool, "uploads.claims", lambda upload: _give_back_claim(pool, settings, upload))
     await _each(pool, "uploads.deleting", lambda upload: _finish_deleting(pool, settings, upload))
     await _each(pool, "uploads.to_free", lambda upload: free(pool, settings, upload))
     async with pool.connection() as conn:
@@ -147,6 +148,12 @@ async def _finish_receiving(pool: Pool, settings: IngestSettings, upload: Upload
         if upload.state is State.UPLOADING and partial.size == upload.length:
             await asyncio.to_thread(partial.make_durable)
             await complete(pool, settings, upload, partial, Digests())
+
+
+async def _give_back_claim(pool: Pool, settings: IngestSettings, upload: Upload) -> None:
+    """Nobody sends the bytes that a request announced: it ended with its process."""
+    async with holding(settings, upload.id), pool.connection() as conn:
+        await quota.give_back(conn, upload)
 
 
 def _size_of(path: Path) -> int | None:

@@ -6,8 +6,6 @@ one event.
 
 from __future__ import annotations
 
-import unicodedata
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +14,7 @@ from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
-from db.pools import Connection, Pool
+from db.pools import Connection
 from db.queries import sql
 from ingest.collection_files import is_described
 from ingest.edits.author import OPERATOR, Author
@@ -28,11 +26,12 @@ from ingest.uploads import quota
 from ingest.uploads.item import new_item_id
 from ingest.uploads.model import ARROWS, OPEN, IllegalArrow, Role, State, Upload, from_row
 from ingest.uploads.partial import sync_folder
+from ingest.uploads.text import clean_text
 from lineage import log as lineage_log
 from lineage.events import Event, Kind
 from lineage.ids import uuid7
 
-__all__ = ["asset_href", "clean_title", "cog_path", "create", "folder_of", "get", "move", "receive", "sync_folder"]
+__all__ = ["asset_href", "clean_title", "cog_path", "create", "folder_of", "get", "move", "sync_folder"]
 
 MAX_TITLE_BYTES = 255
 
@@ -171,19 +170,13 @@ async def _check_collection(conn: Connection, collection: str, author: Author) -
     return False
 
 
-def _clean(text: str) -> str:
-    """NFC, without control, direction and half characters, and without space around it."""
-    kept = "".join(sign for sign in text if unicodedata.category(sign) not in ("Cc", "Cf", "Cs", "Co", "Zl", "Zp"))
-    return unicodedata.normalize("NFC", kept).strip()
-
-
 def clean_title(title: str) -> str:
     """The title as it is shown: NFC, without control and direction characters.
 
     Raises:
         UploadRejected: TITLE_INVALID when nothing or too much is left.
     """
-    cleaned = _clean(title)
+    cleaned = clean_text(title, None)
     if not 0 < len(cleaned.encode()) <= MAX_TITLE_BYTES:
         raise UploadRejected(
             "TITLE_INVALID", f"a title has 1 to {MAX_TITLE_BYTES} bytes", field="title", limit=MAX_TITLE_BYTES
@@ -193,7 +186,7 @@ def clean_title(title: str) -> str:
 
 def clean_file_name(name: str) -> str | None:
     """A user's file name for display only: its last part, cleaned and shortened to 255 bytes; None when nothing is left."""
-    last = _clean(name).replace("\\", "/").rsplit("/", 1)[-1].strip(". ")
+    last = clean_text(name, None).replace("\\", "/").rsplit("/", 1)[-1].strip(". ")
     return last.encode()[:MAX_TITLE_BYTES].decode("utf-8", "ignore") or None
 
 
@@ -230,12 +223,3 @@ def _state_event(upload: Upload, before: State | None, after: State, actor: str)
     if upload.error_code:
         body["code"] = upload.error_code
     return Event(uuid7(), Kind.STATE, f"upload/{upload.id}", "own", None, None, actor, datetime.now(UTC), body)
-
-
-async def receive(
-    pool: Pool, settings: IngestSettings, upload_id: UUID, stream: AsyncIterator[bytes], content_length: int | None
-) -> Upload:
-    """Take a whole file at once; see `receiving.receive_whole`."""
-    from ingest.uploads.receiving import receive_whole  # which imports this module
-
-    return await receive_whole(pool, settings, upload_id, stream, content_length)

@@ -10,6 +10,7 @@ from uuid import UUID
 from db.pools import Connection
 from ingest.edits.stored import stored_item
 from ingest.errors import UploadRejected
+from ingest.sanitise import ID
 from ingest.uploads.item import THUMBNAIL, item_id_of
 from ingest.uploads.model import Role, State, Upload
 from ingest.uploads.placing import asset_exists, parts_of
@@ -17,7 +18,7 @@ from ingest.uploads.service import Target, UploadUnknown, get
 
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_ID = re.compile(r"[A-Za-z0-9._~-]{1,512}")
+_ID = re.compile(ID)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import unicodedata
 
 
-def clean_text(text: str, most: int, *, lines: bool = False) -> str:
-    """The text as it is stored and shown, at most `most` characters; with `lines`, line breaks and tabs stay."""
+def clean_text(text: str, most: int | None, *, lines: bool = False) -> str:
+    """The text as it is stored and shown, at most `most` characters (None: all that are left); with `lines`, line breaks and tabs stay."""
     allowed = "\n\t" if lines else ""
     kept = "".join(
         sign

@@ -17,7 +17,7 @@ import pytest
 from db.pools import open_pool
 from db.settings import DatabaseSettings
 from ingest.settings import IngestSettings
-from ingest.uploads import originals, parts, processing, removal
+from ingest.uploads import originals, processing, removal
 from ingest.uploads.sigv4 import Account, presign
 from tests.api.test_stac import assert_problem
 from tests.api.tus_site import VERSION, TusSite, serving
@@ -69,7 +69,6 @@ def work(site: TusSite, upload_id: str) -> None:
     async def run() -> None:
         settings = IngestSettings(data_dir=site.data_dir / "worker", public_url=str(site.http.base_url))
         async with open_pool(site.database) as pool:
-            await parts.fetch(pool, settings, UUID(upload_id))
             await processing.process(pool, settings, upload_id)
             await removal.sweep(pool, settings)
 

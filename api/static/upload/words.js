@@ -81,6 +81,7 @@ export const CODES = {
   SUPERSEDED: 'This is an older version of the item. Name the newest one.',
   ITEM_GONE: 'The item that was to be replaced is gone. Send the file as an item of its own.',
   ITEM_EXISTS: 'There is another item in the place where the version before would be kept.',
+  ORIGINAL_UNAVAILABLE: 'The object store did not give the file back. Send it again, or tell the operator.',
   CONVERSION_FAILED: 'The conversion failed several times. Send the file again, or tell the operator.',
 }
 

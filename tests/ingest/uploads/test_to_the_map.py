@@ -14,7 +14,7 @@ from rio_tiler.io import Reader
 from db.pools import Pool
 from ingest.errors import UploadRejected
 from ingest.settings import IngestSettings
-from ingest.uploads import processing, registration, service
+from ingest.uploads import processing, receiving, registration, service
 from ingest.uploads.model import State, Upload
 from tests.ingest.uploads.rasters import write
 from tests.ingest.uploads.test_service import WHEN, chunks, item_of
@@ -36,7 +36,7 @@ async def received(pool: Pool, settings: IngestSettings, path: Path, form: dict[
         upload = await service.create(conn, collection="uploads", when=WHEN, title="A field", owner="tester")
         await registration.describe(conn, upload.id, form or {})
     data = path.read_bytes()
-    return await service.receive(pool, settings, upload.id, chunks(data), len(data))
+    return await receiving.receive_whole(pool, settings, upload.id, chunks(data), len(data))
 
 
 async def processed(pool: Pool, settings: IngestSettings, upload: Upload) -> Upload:
