@@ -132,7 +132,7 @@ async def set_members(conn: Connection, group: str, members: list[str]) -> None:
 async def add_key(
     conn: Connection, owner: Row, *, title: str, asked: Iterable[str], expires_at: datetime | None, by: str
 ) -> tuple[keys.NewKey, Row]:
-    """A new key of a person (`name`, `is_admin`, `scopes`).
+    """A new key of a person (`name`, `is_admin`, `scopes`). Call in a transaction: other new keys of the same person wait.
 
     Raises:
         Problem: 403 for scopes that the owner does not have, 409 for too many keys.
@@ -141,6 +141,7 @@ async def add_key(
     if beyond := sorted(set(asked) - allowed):
         detail = f"{owner['name']} is not allowed {beyond[0]}, nor can a key be"
         raise Problem(403, "SCOPE_NOT_HELD", detail, scope=beyond[0])
+    await change(conn, "lock_person", owner["name"])
     held = await one(conn, "count_keys", owner["name"])
     if held is not None and held["keys"] >= MOST_KEYS:
         raise Problem(409, "TOO_MANY_KEYS", f"a person has at most {MOST_KEYS} keys", limit=MOST_KEYS)

@@ -139,6 +139,10 @@ delete from federator.people_group where name = $1 returning name;
 insert into federator.api_key (id, person_name, secret_sha256, last4, title, scopes, expires_at, created_by)
 values ($1, $2, $3, $4, $5, $6, $7, $8) returning *;
 
+-- name: lock_person
+-- One person's keys are counted one after the other; to the transaction's end.
+select from federator.person where name = $1 for no key update;
+
 -- name: count_keys
 -- That still open something.
 select count(*) as keys from federator.api_key where person_name = $1 and revoked_at is null and (expires_at is null or expires_at > now());

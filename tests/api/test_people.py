@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from api.__main__ import app
 from api.access import SCOPES
-from api.people import keys
+from api.people import keys, store
 from api.people.callers import People
 from db.settings import DatabaseSettings
 from tests.api.editing import is_problem, item
@@ -438,3 +438,19 @@ def test_the_operator_s_token_works_beside_people_and_keys_tell_of_their_use(
         site.stop()
         ((used,),) = site.rows(use)
         assert begun < used < datetime.now(UTC)
+
+
+def test_keys_made_at_the_same_moment_are_no_more_than_a_person_may_have(
+    site: PeopleSite, admin: dict[str, str]
+) -> None:
+    assert site.http.post("/auth/users", json={"name": "collector"}, headers=admin).status_code == 201
+    site.rows(
+        "insert into federator.api_key (id, person_name, secret_sha256, last4, scopes, created_by)"
+        " select 'old-' || n, 'collector', sha256('x'), 'xxxx', '{}', 'test' from generate_series(1, %s) as n",
+        store.MOST_KEYS - 1,
+    )
+    body = {"person": "collector", "scopes": ["upload"]}
+    with ThreadPoolExecutor(6) as pool:
+        answers = list(pool.map(lambda _: site.http.post("/auth/keys", json=body, headers=admin), range(6)))
+    assert sorted(one.status_code for one in answers) == [201] + [409] * 5
+    assert {one.json()["code"] for one in answers if one.is_error} == {"TOO_MANY_KEYS"}
