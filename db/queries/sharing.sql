@@ -1,13 +1,16 @@
 -- name: collection
--- Who sees a collection and writes into it, locked, if the caller sees it; and whether he may change that.
+-- Who sees a collection and writes into it, if the caller sees it; and whether he may change that.
 select c.id, coalesce(a.visibility, 'public') as visibility, a.owner, coalesce(a.readers, '{}') as readers, coalesce(a.writers, '{}') as writers,
     federator.may_share(c.id, $3::text[]) as may_share
 from pgstac.collections as c left join federator.collection_access as a on a.collection_id = c.id
-where c.id = $1 and c.content ->> 'type' = 'Collection' and c.id <> all (federator.hidden_collections($2::text[]))
-for update of c;
+where c.id = $1 and c.content ->> 'type' = 'Collection' and c.id <> all (federator.hidden_collections($2::text[]));
+
+-- name: lock_collection
+-- Changes of who sees a collection come one after the other.
+select from pgstac.collections where id = $1 for update;
 
 -- name: item
--- Who sees an item, locked, if the caller sees it; whose it is, and whether he may change that.
+-- Who sees an item, if the caller sees it; whose it is, and whether he may change that.
 select i.private, a.owner as collection_owner, u.principal as uploader,
     federator.may_share(i.collection, $4::text[]) or coalesce(u.principal = any ($4::text[]), false) as may_share
 from pgstac.items as i
@@ -18,8 +21,11 @@ left join lateral (
     order by created_at, id limit 1
 ) as u on true
 where i.collection = $1 and i.id = $2 and (i.private is null or federator.may_read(i.private, $3::text[]))
-    and i.collection <> all (federator.hidden_collections($3::text[]))
-for update of i;
+    and i.collection <> all (federator.hidden_collections($3::text[]));
+
+-- name: lock_item
+-- Changes of who sees an item come one after the other, and after the collection's.
+select from pgstac.items where collection = $1 and id = $2 for update;
 
 -- name: set_collection
 -- From now on.

@@ -38,6 +38,8 @@ async def share_collection(conn: Connection, author: Author, collection_id: str,
     Raises:
         EditRefused: as `collection_sharing`, and what `change` raises.
     """
+    await collection_sharing(conn, author, collection_id)  # who may not keeps nobody waiting
+    await conn.execute(sql("sharing.lock_collection"), (collection_id,))
     before = await collection_sharing(conn, author, collection_id)
     after = change(before)
     if before != after:
@@ -63,6 +65,7 @@ async def share_item(conn: Connection, author: Author, collection_id: str, item_
         EditRefused: as `item_sharing`, and what `change` raises.
     """
     await lock_items(conn, collection_id)
+    await conn.execute(sql("sharing.lock_item"), (collection_id, item_id))
     before, collection_owner = await _item(conn, author, collection_id, item_id)
     after = change(before)
     if before != after:
