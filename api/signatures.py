@@ -41,7 +41,7 @@ class SignerTooLong(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Signer:
-    """Who signs: name, principals and tier as `api.access.Caller` has them."""
+    """Who signs: name and tier as `api.access.Caller` has them, principals as `federator.present_principals` takes them."""
 
     name: str
     principals: tuple[str, ...]

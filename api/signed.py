@@ -2,7 +2,7 @@
 
 A map client can send no `Authorization`. So whoever may read an item gets a URL template with a signature in it, good for every tile
 below one path, for an hour at most. It is worth what its signer's rights are worth when it is used: the item is read with his principals,
-as the database knows them then (docs/limits.md).
+as the database knows them then, while the key or session that he signed with is good (docs/limits.md).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.access import CALLER, LOCAL, OPERATOR, Caller, caller_of, principals_of
 from api.parts import parts_of
+from api.people.login import identity_of
 from api.problems import Problem, answer
 from api.signatures import (
     PARAMETER,
@@ -100,11 +101,11 @@ async def signed_urls(request: Request) -> Response:
         fields = [".".join(map(str, one["loc"]))[:80] for one in error.errors()[:10]]
         raise Problem(400, "INVALID_PARAMETER", f"not valid: {', '.join(fields)}", fields=fields) from None
     await _check_readable(request, wanted)
-    caller = caller_of(request)
+    signer = await _signer(request)
     seconds = min(wanted.expires_in or parts.settings.signed_url_max_s, parts.settings.signed_url_max_s)
     expires = int(time.time()) + seconds
     try:
-        signature = sign(request.app.state.tile_key, Place(wanted.collection, wanted.item), _signer(caller), expires)
+        signature = sign(request.app.state.tile_key, Place(wanted.collection, wanted.item), signer, expires)
     except SignerTooLong:
         raise Problem(422, "TOO_MANY_GROUPS", "you are in more groups than a URL can hold") from None
     return JSONResponse(_shown(parts.root, wanted, signature, expires), headers={"Cache-Control": "no-store"})
@@ -119,18 +120,32 @@ async def map_query(request: Request, place: Place) -> str:
         if await (await conn.execute(sql("api.has_item"), (place.item, place.collection, []))).fetchone():
             return ""
     expires = int(time.time()) + parts_of(request).settings.signed_url_max_s
+    signer = await _signer(request)
     try:
-        return f"?{urlencode({PARAMETER: sign(request.app.state.tile_key, place, _signer(caller), expires)})}"
+        return f"?{urlencode({PARAMETER: sign(request.app.state.tile_key, place, signer, expires)})}"
     except SignerTooLong:
         return ""
 
 
-def _signer(caller: Caller | None) -> Signer:
-    """The caller as a signature tells of him. Programs sign without a name: who has the URL is none of them, and is counted by address."""
+async def _signer(request: Request) -> Signer:
+    """The caller as a signature tells of him. Programs sign without a name: who has the URL is none of them, and is counted by address.
+
+    With what `federator.present_principals` looks at when the signature is used: the key or session, and what only a token of an identity
+    provider says of him, which nobody can be asked for then.
+    """
+    caller, identity = caller_of(request), identity_of(request)
     if caller is None:
         return Signer("", (), "general")
     name = "" if caller.name in (LOCAL.name, OPERATOR.name) else caller.name
-    return Signer(name, caller.principals, caller.tier)
+    principals = caller.principals
+    if identity is not None and identity.kind in ("key", "session"):
+        principals = (*principals, f"{identity.kind}:{identity.id}")
+    elif identity is not None and identity.kind == "oidc":
+        async with parts_of(request).pool.connection() as conn:
+            row = await (await conn.execute(sql("api.present_principals"), (list(principals),))).fetchone()
+        known = set(row["principals"]) if row else set()
+        principals = tuple(one if one in known else f"given:{one}" for one in principals)
+    return Signer(name, principals, caller.tier)
 
 
 async def _check_readable(request: Request, wanted: Wanted) -> None:

@@ -9,6 +9,10 @@ from (select case when $4 then federator.present_principals($3::text[]) else $3:
 where $2 <> all (federator.hidden_collections(principals)) and not exists (
     select from pgstac.items where id = $1 and collection = $2 and private is not null and not federator.may_read(private, principals));
 
+-- name: present_principals
+-- Of these principals those that the database knows.
+select federator.present_principals($1::text[]) as principals;
+
 -- name: has_item
 -- Whether there is one that the caller may see.
 select true as found from pgstac.items

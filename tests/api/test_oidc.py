@@ -17,6 +17,7 @@ from api.people.oidc import MAX_AGE_S, MOST_FETCHES, WITHIN_S, Provider, Provide
 from api.people.tokens import TokenExpired, TokenInvalid
 from api.settings import ApiSettings
 from db.settings import DatabaseSettings
+from tests.api import editing
 from tests.api.people_site import ADMIN, PASSWORD, Idp, PeopleSite, bearer, people_on, provider
 
 DISCOVERY = "/.well-known/openid-configuration"
@@ -186,6 +187,30 @@ def test_nobody_becomes_another_by_a_name_at_the_provider(idp: Idp, site: People
     assert site.http.post("/auth/token", data=form).json()["code"] == "INVALID_GRANT"
     refused = site.http.patch("/auth/users/ann", json={"password": PASSWORD}, headers=admin)
     assert refused.json()["code"] == "LOGS_IN_ELSEWHERE"
+
+
+def test_signed_tiles_open_what_a_group_of_the_token_may_see_until_the_person_is_disabled(
+    idp: Idp, site: PeopleSite
+) -> None:
+    item, collection = "seen-by-radar", "own"
+    staff = bearer(idp.token(sub="4", scope="admin stac:item:create stac:collection:create", groups=["/staff"]))
+    site.http.post("/stac/collections", json=editing.collection(collection), headers=staff)
+    made = site.http.post(f"/stac/collections/{collection}/items", json=editing.item(item, collection), headers=staff)
+    assert made.status_code == 201, made.text
+    private = "update pgstac.items set private = %s where id = %s and collection = %s"
+    site.rows(private, '{"readers": ["group:geo/radar"]}', item, collection)
+    wanted, path = {"collection": collection, "item": item}, f"/raster/collections/{collection}/items/{item}/assets"
+    token = bearer(idp.token(sub="signer", preferred_username="sig"))
+    assert site.http.get(path, headers=token).status_code == 200
+    signed = site.http.post("/raster/signed", json=wanted, headers=token).json()
+    sig = {"sig": signed["signature"]["value"]}
+    assert site.http.get(path).status_code == 404
+    assert site.http.get(path, params=sig).status_code == 200
+    without = bearer(idp.token(sub="signer", groups=["/geo"]))
+    assert site.http.post("/raster/signed", json=wanted, headers=without).status_code == 404
+    site.rows("update federator.person set disabled_at = now() where name = 'sig'")
+    assert site.http.get(path, params=sig).status_code == 404
+    site.rows(private, None, item, collection)
 
 
 def test_administrators_are_made_here_or_by_a_group(idp: Idp, site: PeopleSite) -> None:

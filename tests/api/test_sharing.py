@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import numpy as np
+import psycopg
 import pytest
 
 from db.pools import open_pool
@@ -417,3 +418,39 @@ def test_hosts_that_look_like_numbers_are_no_server_error(site: Site, host: str)
     document["assets"] = {"a": {"href": f"http://{host}/a.tif"}}
     answer = site.ask("owner", "POST", f"/stac/collections/{OPEN}/items", json=document)
     assert answer.status_code in (201, 400, 409), answer.text
+
+
+def test_urls_that_were_signed_with_a_key_end_with_the_key(site: Site) -> None:
+    key = site.done("admin", "POST", "/auth/keys", json={"person": "ann", "scopes": ["upload"]})
+    by_key, path = {"Authorization": f"Bearer {key['key']}"}, f"/raster/collections/{OPEN}/items/i-private/info"
+    wanted = {"collection": OPEN, "item": "i-private"}
+    made = site.http.post("/raster/signed", json=wanted, headers=by_key).json()
+    other = site.done("owner", "POST", "/raster/signed", json=wanted)
+    parameters = [{"assets": "data", "sig": one["signature"]["value"]} for one in (made, other)]
+    assert [site.http.get(path, params=one).status_code for one in parameters] == [200, 200]
+    site.done("admin", "DELETE", f"/auth/keys/{key['id']}")
+    assert [site.http.get(path, params=one).status_code for one in parameters] == [404, 200]
+
+
+def test_urls_that_were_signed_in_a_session_end_with_the_session(site: Site) -> None:
+    session = str(uuid4())
+    site.rows(
+        "insert into federator.session (id, person_name, scopes, expires_at) values (%s, 'ann', '{}', now())", session
+    )
+    worth = "select federator.present_principals(%s)"
+    signer = ["user:ann", f"session:{session}", "group:none", "given:group:geo"]
+    assert site.rows(worth, signer) == [(["user:ann", "group:geo"],)]
+    site.rows("update federator.session set ended_at = now() where id = %s", session)
+    assert site.rows(worth, signer) == [([],)]
+
+
+def test_looking_who_may_see_what_waits_for_nobody_who_changes_it(site: Site) -> None:
+    statements = (
+        "select 1 from pgstac.collections where id = 'c-public' for update",
+        "select 1 from pgstac.items where id = 'of-c-public' for update",
+    )
+    with psycopg.connect(site.database.conninfo) as conn:
+        for statement in statements:
+            conn.execute(statement.encode())
+        for path in (FIELD, f"{FIELD}/items/of-c-public"):
+            assert site.ask("owner", "GET", path, timeout=10).status_code == 200
