@@ -45,8 +45,8 @@ def shown(upload: Upload, root: str) -> dict[str, Any]:
         "readers": list(upload.readers),
         "expires": time_text(upload.expires_at) if upload.is_open else None,
         "sha256": upload.sha256,
-        "item_id": upload.item_id,
-        "item": item_id_of(upload),
+        "item_id": None if upload.state is State.DETACHED else upload.item_id,
+        "item": None if upload.state is State.DETACHED else item_id_of(upload),
         "asset": upload.asset_key,
         "version": upload.version,
         "warnings": list(upload.warnings),
@@ -164,6 +164,11 @@ async def data(upload_id: str, request: Request) -> Response:
     if upload.state in (State.DELETING, State.DELETED) and upload.item_id is not None:
         deleted = time_text(upload.updated_at)
         raise Problem(410, "DELETED", "the owner has deleted this raster", item_id=upload.item_id, deleted=deleted)
+    if upload.state is State.DETACHED:
+        deleted = time_text(upload.updated_at)
+        raise Problem(
+            410, "ITEM_DELETED", "the item of this raster was deleted", item_id=upload.item_id, deleted=deleted
+        )
     if upload.state is not State.READY or not path.is_file():
         raise Problem(404, "NOT_READY", "this upload has no finished raster")
     return FileResponse(path, media_type=COG_TYPE)

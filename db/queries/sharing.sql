@@ -17,7 +17,7 @@ from pgstac.items as i
 left join federator.collection_access as a on a.collection_id = i.collection
 left join lateral (
     select 'user:' || owner as principal from federator.upload
-    where collection_id = i.collection and item_id = i.id and state not in ('rejected', 'failed', 'deleting', 'deleted')
+    where collection_id = i.collection and item_id = i.id and state not in ('detached', 'rejected', 'failed', 'deleting', 'deleted')
     order by created_at, id limit 1
 ) as u on true
 where i.collection = $1 and i.id = $2 and (i.private is null or federator.may_read(i.private, $3::text[]))
@@ -56,11 +56,12 @@ select owner from federator.collection_access where collection_id = $1;
 -- Those of these items that the caller has uploaded.
 select item_id from federator.upload
 where collection_id = $1 and item_id = any ($2::text[]) and 'user:' || owner = any ($3::text[])
-    and state not in ('rejected', 'failed', 'deleting', 'deleted');
+    and state not in ('detached', 'rejected', 'failed', 'deleting', 'deleted');
 
 -- name: readable_uploads
--- Those of these uploads whose files a caller may read.
-select id from federator.readable_uploads($1::uuid[], $2::text[]) as id;
+-- Those of these uploads whose files a caller may read. Of one whose item was deleted nobody reads the file.
+select id from federator.readable_uploads($1::uuid[], $2::text[]) as readable_uploads (id)
+where not exists (select from federator.upload as u where u.id = readable_uploads.id and u.state = 'detached');
 
 -- name: is_public
 -- Whether everybody sees a collection.

@@ -17,7 +17,7 @@ select pg_advisory_xact_lock(hashtextextended('federator.upload/' || $1::text, 0
 select
     count(*) filter (where state in ('created', 'uploading')) as open,
     coalesce(sum(greatest(length, offset_bytes, claimed_bytes)) filter (where freed_at is null), 0)
-    + coalesce(sum(cog_bytes) filter (where state in ('ready', 'deleting')), 0) as bytes
+    + coalesce(sum(cog_bytes) filter (where state in ('ready', 'detached', 'deleting')), 0) as bytes
 from federator.upload where owner = $1;
 
 -- name: claim_bytes
@@ -60,7 +60,7 @@ select * from federator.upload where state = 'uploading' and part_bytes is null 
 -- Originals that nobody needs any more. A question to the user (DATETIME_REQUIRED) keeps them for a month.
 select * from federator.upload
 where freed_at is null and (
-    (state = 'ready' and not keep_original)
+    (state in ('ready', 'detached') and not keep_original)
     or (state = 'rejected' and (error_code <> 'DATETIME_REQUIRED' or updated_at < now() - interval '30 days'))
     or state = 'deleted'
 )
@@ -72,7 +72,7 @@ update federator.upload set freed_at = now() where id = $1 and freed_at is null;
 
 -- name: unmeasured
 -- Ready ones whose COG has not been counted.
-select id from federator.upload where state = 'ready' and cog_bytes is null limit 1000;
+select id from federator.upload where state in ('ready', 'detached') and cog_bytes is null limit 1000;
 
 -- name: set_cog_bytes
 -- For the owner's quota.
@@ -87,7 +87,7 @@ select * from federator.upload where state = 'deleting' order by updated_at limi
 select
     id,
     freed_at is null and (not $2 or state in ('created', 'uploading', 'received', 'scanning', 'converting', 'registering')) as original,
-    state in ('converting', 'registering', 'ready') as cog
+    state in ('converting', 'registering', 'ready', 'detached') as cog
 from federator.upload where id = any($1::uuid[]);
 
 -- name: writable_collections
@@ -146,13 +146,23 @@ where (state in ('scanning', 'converting', 'registering') and coalesce(lease_unt
 -- name: parts_of_item
 -- Uploads that an item is made of, or will be: living ones, oldest first.
 select * from federator.upload
-where collection_id = $1 and target_item = $2 and state not in ('rejected', 'failed', 'deleting', 'deleted')
+where collection_id = $1 and target_item = $2 and state not in ('detached', 'rejected', 'failed', 'deleting', 'deleted')
 order by created_at, id;
 
 -- name: supersede
 -- Uploads of an item that has become an older version, under another id.
 update federator.upload set item_id = $3, target_item = $3, is_superseded = true, updated_at = now()
-where collection_id = $1 and item_id = $2 and state not in ('rejected', 'failed', 'deleting', 'deleted');
+where collection_id = $1 and item_id = $2 and state not in ('detached', 'rejected', 'failed', 'deleting', 'deleted');
+
+-- name: of_item
+-- Uploads that an item, or ($2 null) every item of a collection, is made of: ready, or shown as a preview.
+select id, state from federator.upload
+where collection_id = $1 and ($2::text is null or item_id = $2) and item_id is not null and state in ('converting', 'registering', 'ready')
+order by created_at, id;
+
+-- name: promote
+-- What was an older version is the newest now.
+update federator.upload set is_superseded = false, updated_at = now() where collection_id = $1 and item_id = $2 and is_superseded;
 
 -- name: readers
 -- Who may read an item, as it stands.
@@ -164,9 +174,9 @@ select id, collection_id, item_id from federator.upload
 where owner = $1 and sha256 = $2 and state = 'ready' and id <> $3 order by created_at, id limit 1;
 
 -- name: deleted_item
--- What was there: an item whose uploads are all deleted. Who may not see the collection or the item is told nothing.
+-- What was there: an item whose uploads are deleted, or that was deleted itself. Who may not see the collection or the item is told nothing.
 select max(u.updated_at) as deleted_at, min(u.title) as title, array_agg(encode(u.sha256, 'hex') order by u.created_at) as sha256
 from federator.upload as u
-where u.collection_id = $1 and u.item_id = $2 and u.state in ('deleting', 'deleted')
+where u.collection_id = $1 and u.item_id = $2 and u.state in ('detached', 'deleting', 'deleted')
     and not exists (select from federator.hidden_items($3::text[]) as h where h.collection_id = $1 and h.item_id = $2)
 having count(*) > 0;

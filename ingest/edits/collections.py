@@ -21,6 +21,7 @@ from ingest.harvest import BEAT_S
 from ingest.model import JSON
 from ingest.sharing import PRIVATE, PUBLIC
 from ingest.store import lock_items
+from ingest.uploads.detaching import detach
 from lineage import log as lineage_log
 from lineage.canonical import item_sha256
 from lineage.events import Event, Kind
@@ -88,7 +89,7 @@ async def change_collection(
 async def delete_collection(
     conn: Connection, author: Author, collection_id: str, permit: Callable[[JSON], None]
 ) -> int:
-    """Delete a collection with its items and with what is known of their harvest; returns how many items there were.
+    """Delete a collection with its items and with what is known of their harvest; returns how many items there were. Uploads are detached.
 
     Raises:
         EditRefused: NOT_FOUND, NOT_ALLOWED (403), COLLECTION_IS_KEPT (409: one that is always there), HARVEST_RUNNING (409), and what
@@ -103,6 +104,7 @@ async def delete_collection(
     if row := await cursor.fetchone():
         raise EditRefused("HARVEST_RUNNING", f"{row['source_id']} is being harvested into this collection", status=409)
     permit(now.shown)
+    await detach(conn, collection_id, None, author.actor)
     row = await (await conn.execute(sql("edits.delete_collection"), (collection_id, author.actor))).fetchone()
     assert row is not None
     number = int(row["items"])

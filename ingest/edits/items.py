@@ -21,6 +21,8 @@ from ingest.errors import EditRefused
 from ingest.model import JSON
 from ingest.packing import without_nulls
 from ingest.store import NotStored, delete_items, lock_items, write_items
+from ingest.uploads.chain import GONE_VERSION, close_ranks
+from ingest.uploads.detaching import detach
 from lineage import log as lineage_log
 from lineage.canonical import item_sha256
 from lineage.events import Event, Kind
@@ -138,7 +140,7 @@ async def change_item(conn: Connection, author: Author, collection: str, item_id
 async def delete_item(
     conn: Connection, author: Author, collection: str, item_id: str, permit: Callable[[Stored | None], None]
 ) -> None:
-    """Delete one item; without an event when there is none that the author may see.
+    """Delete one item, without an event when there is none that the author may see. Uploads that it was made of are detached.
 
     Args:
         permit: asked with the item, None when there is none; may refuse by raising.
@@ -160,6 +162,10 @@ async def delete_item(
     await delete_items(conn, collection, [item_id], _before(place.present, [item_id]))
     gone = {"item_sha256": item_sha256(stored.document())}
     await lineage_log.append(conn, *_events(author, Kind.DELETE, collection, [(item_id, gone)]))
+    await detach(conn, collection, item_id, author.actor)
+    rest = await close_ranks(conn, collection, {**stored.document(), "id": item_id})
+    facts = [(str(one["id"]), {"item_sha256": item_sha256(one), "reason": GONE_VERSION}) for one in rest]
+    await lineage_log.append(conn, *_events(author, Kind.UPDATE, collection, facts))
 
 
 async def _seen(

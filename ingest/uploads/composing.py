@@ -113,15 +113,16 @@ def newer_version(own: JSON, version: int) -> JSON:
     return {**own, "properties": properties, "links": links}
 
 
-def followed(stored: JSON, successor: str) -> JSON:
-    """An older version whose successor has got another id."""
-    links = [link for link in stored["links"] if link.get("rel") != "successor-version"]
-    return {**stored, "links": [*links, _to(stored, successor, "successor-version")]}
+def with_versions(stored: JSON, ids: Mapping[str, str | None], *, updated: str) -> JSON:
+    """The item with links to these versions, by relation, in place of those that it has; None: with none."""
+    kept = [link for link in stored["links"] if link.get("rel") not in ids]
+    links = [*kept, *(_to(stored, item_id, rel) for rel, item_id in ids.items() if item_id is not None)]
+    return {**stored, "properties": {**stored["properties"], "updated": updated}, "links": links}
 
 
-def predecessor_of(stored: JSON) -> str | None:
-    """Id of the version before."""
-    hrefs = (str(link.get("href", "")) for link in stored["links"] if link.get("rel") == "predecessor-version")
+def version_id(stored: JSON, rel: str) -> str | None:
+    """Id of the version that a link of this relation leads to."""
+    hrefs = (str(link.get("href", "")) for link in stored["links"] if link.get("rel") == rel)
     return next((href.rpartition("/")[2] for href in hrefs), None)
 
 

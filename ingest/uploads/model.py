@@ -6,6 +6,7 @@
                                +-----------+------------+-------------+--> failed -> deleting
 
 Every arrow is one transaction with one event. A worker that takes up the work of a dead one begins again at `scanning`.
+`ready` becomes `detached` when its item is deleted by those who edit the catalogue; its owner deletes it then, or keeps the original.
 An unfinished upload that expires, and one that is taken back before it is ready, is `rejected` with the code EXPIRED or DELETED.
 One that is `rejected` with the code DATETIME_REQUIRED is `received` again when its owner has answered (`asking`).
 `ready --replace--> ready(v+1)` are two uploads: when the newer one becomes ready, the older stays so as an item of its own (`placing`).
@@ -30,6 +31,7 @@ class State(StrEnum):
     CONVERTING = "converting"
     REGISTERING = "registering"
     READY = "ready"
+    DETACHED = "detached"  # its item was deleted by its editors
     REJECTED = "rejected"
     FAILED = "failed"
     DELETING = "deleting"
@@ -51,7 +53,8 @@ ARROWS: dict[State, set[State]] = {
     State.SCANNING: {State.CONVERTING, State.REJECTED, State.FAILED, State.SCANNING},
     State.CONVERTING: {State.REGISTERING, State.REJECTED, State.FAILED, State.SCANNING},
     State.REGISTERING: {State.READY, State.REJECTED, State.FAILED, State.SCANNING},
-    State.READY: {State.DELETING},
+    State.READY: {State.DETACHED, State.DELETING},
+    State.DETACHED: {State.DELETING},
     State.REJECTED: {State.RECEIVED},  # when a question was answered (`asking`), else never
     State.FAILED: {State.DELETING},
     State.DELETING: {State.DELETED},

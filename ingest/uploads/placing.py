@@ -26,6 +26,7 @@ from ingest.settings import IngestSettings
 from ingest.sharing import PUBLIC, Sharing, private_of
 from ingest.store import delete_items, lock_items, write_items
 from ingest.uploads import composing
+from ingest.uploads.chain import GONE_VERSION, close_ranks
 from ingest.uploads.item import item_id_of
 from ingest.uploads.model import IllegalArrow, Role, State, Upload, from_row
 from ingest.uploads.service import asset_href, move
@@ -158,9 +159,9 @@ async def _supersede(conn: Connection, settings: IngestSettings, upload: Upload,
         raise UploadRejected("ITEM_EXISTS", why, status=409, field="replaces")
     now = time_text(datetime.now(UTC))
     older = [composing.older_version(stored, version, raster_url=raster_url_of(settings), updated=now)]
-    before = composing.predecessor_of(stored)
+    before = composing.version_id(stored, "predecessor-version")
     if before is not None and (found := await stored_item(conn, collection, before, EVERYTHING)) is not None:
-        older.append(composing.followed(document_of(found), kept_as))
+        older.append(composing.with_versions(document_of(found), {"successor-version": kept_as}, updated=now))
     row = await (await conn.execute(sql("uploads.readers"), (collection, item_id))).fetchone()
     await write_items(conn, collection, older, {}, new_readers={} if row is None else {kept_as: row["private"]})
     await conn.execute(sql("uploads.supersede"), (collection, item_id, kept_as))
@@ -182,6 +183,8 @@ async def take_out(conn: Connection, settings: IngestSettings, upload: Upload, r
     if not others:
         await delete_items(conn, upload.collection_id, [stored["id"]], {})
         await lineage_log.append(conn, fact(upload, Kind.DELETE, stored, body))
+        rest = await close_ranks(conn, upload.collection_id, stored)
+        await lineage_log.append(conn, *(fact(upload, Kind.UPDATE, one, {"reason": GONE_VERSION}) for one in rest))
         return
     now = time_text(datetime.now(UTC))
     item = composing.without_asset(stored, upload.asset_key, others, raster_url=raster_url_of(settings), updated=now)

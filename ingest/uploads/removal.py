@@ -48,7 +48,7 @@ async def remove(pool: Pool, settings: IngestSettings, upload_id: UUID) -> None:
     async with pool.connection() as conn:
         upload = await get(conn, upload_id)
     check_there(upload)
-    if upload.state in (State.READY, State.FAILED):
+    if upload.state in (State.READY, State.DETACHED, State.FAILED):
         await _delete(pool, settings, upload)
     elif upload.is_open:
         await _end(pool, settings, upload, _TAKEN_BACK, f"user:{upload.owner}", PATIENCE_S)

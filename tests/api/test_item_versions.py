@@ -222,23 +222,28 @@ def test_what_an_upload_cannot_become(
     assert (answer.status_code, answer.json()["code"]) == (status, code)
 
 
-def test_versions_follow_each_other_and_what_was_there_stays(
-    site: Site, both: list[dict[str, Any]], tmp_path: Path
-) -> None:
-    item_id = both[0]["item_id"]
-    (second,) = worked(site, sent(site, raster(tmp_path, 20_000), replaces=item_id, title="Again"))
+@pytest.fixture(scope="module")
+def chain(site: Site, both: list[dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """The second and the third version of an item; the second was not for everybody."""
+    item_id, folder = both[0]["item_id"], tmp_path_factory.mktemp("chain")
+    (second,) = worked(site, sent(site, raster(folder, 20_000), replaces=item_id, title="Again"))
     assert (second["item_id"], second["version"]) == (item_id, 2)
     with psycopg.connect(
         site.database.conninfo, autocommit=True
     ) as conn:  # what not all may see stays so when it moves
         conn.execute("update pgstac.items set private = '[\"user:ann\"]' where id = %s", (item_id,))
-    (third,) = worked(site, sent(site, raster(tmp_path, 30_000), replaces=item_id, title="Again", asset="red"))
+    (third,) = worked(site, sent(site, raster(folder, 30_000), replaces=item_id, title="Again", asset="red"))
     assert (third["item_id"], third["version"]) == (item_id, 3)
     assert site.http.get(f"/stac/collections/uploads/items/{item_id}~v2").status_code == 404
     with psycopg.connect(site.database.conninfo, autocommit=True) as conn:
         readers = conn.execute("select id from pgstac.items where private = '[\"user:ann\"]' order by id").fetchall()
         assert readers == [(item_id,), (f"{item_id}~v2",)]
         conn.execute("update pgstac.items set private = null")
+    return [second, third]
+
+
+def test_versions_follow_each_other_and_what_was_there_stays(site: Site, chain: list[dict[str, Any]]) -> None:
+    item_id = chain[0]["item_id"].removesuffix("~v2")
     newest, older, oldest = (item(site, f"{item_id}{end}") for end in ("", "~v2", "~v1"))
     assert [faults(one) for one in (newest, older, oldest)] == [[], [], []]
     said = [(one["properties"]["version"], one["properties"]["deprecated"]) for one in (newest, older, oldest)]
@@ -261,6 +266,21 @@ def test_versions_follow_each_other_and_what_was_there_stays(
     assert kinds == {"": ["CREATE", "REPLACE", "REPLACE"], "~v1": ["OBSOLETE"], "~v2": ["OBSOLETE"]}
     old = created(site, replaces=f"{item_id}~v1")
     assert (old.status_code, old.json()["code"]) == (409, "SUPERSEDED")
+
+
+def test_no_version_leads_to_one_that_was_deleted(site: Site, chain: list[dict[str, Any]]) -> None:
+    second, third = chain
+    item_id = third["item_id"]
+    assert site.http.delete(f"/uploads/{third['id']}", headers=VERSION).status_code == 204
+    assert site.http.get(f"/stac/collections/uploads/items/{item_id}").status_code == 410
+    newest, oldest = item(site, f"{item_id}~v2"), item(site, f"{item_id}~v1")
+    assert (faults(newest), faults(oldest)) == ([], [])
+    assert targets(newest) == {"predecessor-version": f"{item_id}~v1"}
+    assert targets(oldest) == {"successor-version": f"{item_id}~v2", "latest-version": f"{item_id}~v2"}
+    assert (newest["properties"]["deprecated"], oldest["properties"]["deprecated"]) == (False, True)
+    again = created(site, replaces=newest["id"])
+    assert again.status_code == 201, again.text
+    assert site.http.get(f"/uploads/{second['id']}").json()["state"] == "ready"
 
 
 def test_an_asset_is_replaced_and_what_goes_leaves_the_rest(

@@ -454,3 +454,73 @@ def test_looking_who_may_see_what_waits_for_nobody_who_changes_it(site: Site) ->
             conn.execute(statement.encode())
         for path in (FIELD, f"{FIELD}/items/of-c-public"):
             assert site.ask("owner", "GET", path, timeout=10).status_code == 200
+
+
+def test_an_upload_whose_item_was_deleted_says_so_is_served_no_more_and_can_be_deleted(
+    site: Site, raster: Path
+) -> None:
+    make(site, "editors", visibility="public", writers=["user:cal"])
+    upload = upload_of(site, "ann", "editors", "soon-gone", raster)
+    for name in ("soon-gone", "names-its-file"):
+        document = item(site, name, "editors", upload)
+        site.done("owner", "POST", "/stac/collections/editors/items", json=document)
+    here, pixels = f"/uploads/{upload}", "/raster/collections/editors/items/names-its-file/info?assets=data"
+    assert site.ask("owner", "GET", pixels).status_code == 200
+    site.done("shared", "DELETE", "/stac/collections/editors/items/soon-gone")
+    state = site.done("owner", "GET", here)
+    assert (state["state"], state["item_id"], state["item"]) == ("detached", None, None)
+    assert [link["rel"] for link in state["links"]] == ["self", "content"]
+    is_problem(site.ask("owner", "GET", f"{here}/data.tif"), 410, "ITEM_DELETED")
+    is_problem(site.ask("owner", "GET", "/stac/collections/editors/items/soon-gone"), 410, "ITEM_DELETED")
+    assert site.ask("other", "GET", f"{here}/data.tif").status_code == 404
+    assert 400 <= site.ask("owner", "GET", pixels).status_code < 500
+    again = item(site, "once-more", "editors", upload)
+    is_problem(site.ask("owner", "POST", "/stac/collections/editors/items", json=again), 400, "HREF_REFUSED")
+    assert site.rows(
+        "select actor_id, body::jsonb ->> 'to' from lineage.event_outbox where name = %s", here[1:].replace("s/", "/")
+    ) == [("user:cal", "detached")]
+    assert site.ask("owner", "DELETE", here, headers=VERSION).status_code == 204
+    assert site.done("owner", "GET", here)["state"] == "deleted"
+    assert not (site.data_dir / "cogs" / f"{upload}.tif").exists()
+
+
+def test_uploads_of_a_collection_that_was_deleted_are_detached_and_those_under_way_taken_back(
+    site: Site, raster: Path
+) -> None:
+    make(site, "whole")
+    uploads = [upload_of(site, "ann", "whole", name, raster) for name in ("one", "two")]
+    for name, upload in zip(("one", "two"), uploads, strict=True):
+        site.done("owner", "POST", "/stac/collections/whole/items", json=item(site, name, "whole", upload))
+    site.rows("update federator.upload set state = 'converting' where id = %s", uploads[1])
+    site.done("owner", "DELETE", "/stac/collections/whole")
+    found = [site.done("owner", "GET", f"/uploads/{one}") for one in uploads]
+    assert [one["state"] for one in found] == ["detached", "rejected"]
+    assert found[1]["error"]["code"] == "DELETED"
+
+
+def test_a_version_between_others_that_is_deleted_leaves_them_linked_and_a_stranger_as_he_is(site: Site) -> None:
+    make(site, "versions", visibility="public")
+    links = {
+        "x": {"predecessor-version": "x~v2"},
+        "x~v2": {"predecessor-version": "x~v1", "successor-version": "x", "latest-version": "x"},
+        "x~v1": {"successor-version": "x~v2", "latest-version": "x"},
+        "stranger": {"successor-version": "x", "latest-version": "x"},
+    }
+
+    def rels(name: str) -> dict[str, str]:
+        document = site.done("owner", "GET", f"/stac/collections/versions/items/{name}")
+        return {
+            one["rel"]: one["href"].rpartition("/")[2] for one in document["links"] if one["rel"].endswith("-version")
+        }
+
+    for name, targets in links.items():
+        document = editing.item(name, "versions")
+        document["links"] = [{"rel": rel, "href": f"collections/versions/items/{to}"} for rel, to in targets.items()]
+        site.done("owner", "POST", "/stac/collections/versions/items", json=document)
+    assert {name: rels(name) for name in links} == links
+    site.done("owner", "DELETE", "/stac/collections/versions/items/x~v2")
+    assert rels("x") == {"predecessor-version": "x~v1"}
+    assert rels("x~v1") == {"successor-version": "x", "latest-version": "x"}
+    site.done("owner", "DELETE", "/stac/collections/versions/items/x")
+    assert rels("x~v1") == {}
+    assert rels("stranger") == links["stranger"]

@@ -17,6 +17,7 @@ export const STATES = {
   ready: 'Ready: it is on the map.',
   rejected: 'The file was refused.',
   failed: 'The conversion failed.',
+  detached: 'Its item was deleted by somebody who edits this collection; the file itself is still there.',
   deleting: 'It is being deleted.',
   deleted: 'It was deleted.',
 }

@@ -68,10 +68,11 @@ def test_versions_point_at_each_other() -> None:
     first = item()
     second = composing.newer_version(item(), 2)
     older = composing.older_version(first, 1, raster_url="http://x/raster", updated="2026-05-03T00:00:00Z")
-    assert (older["id"], composing.predecessor_of(second)) == ("field~v1", "field~v1")
+    assert (older["id"], composing.version_id(second, "predecessor-version")) == ("field~v1", "field~v1")
     assert older["assets"]["thumbnail"]["href"].startswith("http://x/raster/collections/uploads/items/field~v1/")
     again = composing.older_version(second, 2, raster_url="http://x/raster", updated="2026-05-04T00:00:00Z")
-    rels = {link["rel"]: link["href"] for link in composing.followed(older, again["id"])["links"]}
+    moved = composing.with_versions(older, {"successor-version": again["id"]}, updated="2026-05-04T00:00:00Z")
+    rels = {link["rel"]: link["href"] for link in moved["links"]}
     root = "collections/uploads/items"
     assert rels == {"successor-version": f"{root}/field~v2", "latest-version": f"{root}/field"}
     assert {link["rel"] for link in again["links"]} == {"predecessor-version", "successor-version", "latest-version"}

@@ -31,3 +31,23 @@ begin
             or exists (select from federator.membership as m where m.person_name = signer and p = 'group:' || m.group_name)
     );
 end $$;
+
+-- Uploads whose item was deleted by those who edit the catalogue: the files stay, and are served no more.
+alter table federator.upload drop constraint upload_state_check, add constraint upload_state_check check (state in (
+    'created', 'uploading', 'received', 'scanning', 'converting', 'registering', 'ready', 'detached', 'rejected', 'failed', 'deleting', 'deleted'
+));
+drop index federator.upload_asset;
+create unique index upload_asset on federator.upload (collection_id, item_id, asset_key)
+    where item_id is not null and state not in ('detached', 'rejected', 'failed', 'deleting', 'deleted');
+drop index federator.upload_to_free;
+create index upload_to_free on federator.upload (updated_at)
+    where freed_at is null and state in ('ready', 'detached', 'rejected', 'deleting', 'deleted');
+with found as (
+    update federator.upload as u set state = 'detached', updated_at = now()
+    where state = 'ready' and not exists (select from pgstac.items as i where i.collection = u.collection_id and i.id = u.item_id)
+    returning u.id
+)
+insert into lineage.event_outbox (id, kind, name, source, actor_id, claimed_at, body)
+select lineage.uuid7(), 'STATE', 'upload/' || id, 'own', 'worker', clock_timestamp(),
+    format('{"from":"ready","source":"own","to":"detached","upload":"%s"}', id)
+from found;
