@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from api.access import LOCAL, OPERATOR, Caller
 from api.limits.callers import client_address, counted
 from api.limits.downloads import BURST_S, Pace
-from api.limits.tiers import GENERAL, TiersInvalid, load_tiers
+from api.limits.tiers import GENERAL, Tier, TiersInvalid, load_tiers
 from api.limits.windows import LEASE, Lease, Period, Window, window_of
 from api.settings import parse_networks
+from ingest.settings import IngestSettings
 
 moments = st.floats(0, 4e9, allow_nan=False)
 
@@ -173,12 +174,21 @@ def test_who_is_counted_as_whom() -> None:
 
 
 def test_our_tiers_are_those_of_copernicus() -> None:
+    """CDSE, Quotas: 300 requests/min and 10 000 a month; 50 000 COG requests; 4 connections of 20 MB/s and 6 TB, then 1 of 1 MB/s."""
     tiers = load_tiers()
-    general, services = tiers.of("general"), tiers.of("services")
-    assert (general.requests_per_minute, general.processing_per_month) == (300, 10_000)
-    assert (services.requests_per_minute, services.processing_per_month) == (1200, 8_000_000)
-    assert (general.connections, general.bytes_per_second, services.bytes_per_second) == (4, 20_000_000, None)
+    general = Tier(
+        requests_per_minute=300, processing_per_month=10_000, cog_reads_per_month=50_000, connections=4,
+        bytes_per_second=20_000_000, download_bytes_per_month=6 * 10**12, slow_connections=1, slow_bytes_per_second=1_000_000,
+    )  # fmt: skip
+    services = Tier(requests_per_minute=1200, processing_per_month=8_000_000, connections=20)
+    assert tiers.by_name == {"general": general, "anonymous": general, "services": services}
     assert tiers.name_of("no such tier") == GENERAL
+
+
+def test_an_owner_has_ten_open_uploads_fifty_gigabytes_a_file_and_five_hundred_altogether() -> None:
+    defaults = IngestSettings(data_dir=Path("unused"))
+    found = defaults.upload_open_max, defaults.upload_file_max_bytes, defaults.upload_owner_max_bytes
+    assert found == (10, 50 * 10**9, 500 * 10**9)
 
 
 @pytest.mark.parametrize(
