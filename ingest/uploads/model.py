@@ -55,7 +55,7 @@ ARROWS: dict[State, set[State]] = {
     State.REGISTERING: {State.READY, State.REJECTED, State.FAILED, State.SCANNING},
     State.READY: {State.DETACHED, State.DELETING},
     State.DETACHED: {State.DELETING},
-    State.REJECTED: {State.RECEIVED},  # when a question was answered (`asking`), else never
+    State.REJECTED: {State.RECEIVED, State.REJECTED},  # a question was answered (`asking`); taken back after all
     State.FAILED: {State.DELETING},
     State.DELETING: {State.DELETED},
     State.DELETED: set(),

@@ -59,6 +59,8 @@ async def remove(pool: Pool, settings: IngestSettings, upload_id: UUID) -> None:
 async def _take_back_received(pool: Pool, settings: IngestSettings, upload: Upload) -> Upload:
     """Reject an upload that is not ready yet, with what is shown of it; a worker that has it notices (`processing`).
 
+    One that was refused already, and may wait for an answer with its bytes, goes too.
+
     Raises:
         IllegalArrow: it has become ready meanwhile.
     """

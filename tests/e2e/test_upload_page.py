@@ -21,6 +21,7 @@ from db.settings import DatabaseSettings
 from tests.conftest import cloned
 from tests.doc_examples import examples
 from tests.e2e.browser import Browser, NotHere, browsing, until
+from tests.ingest.uploads.rasters import write
 from tests.uploads_torture import Server, Wire, sha256_of, under
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(300)]
@@ -209,14 +210,43 @@ def test_people_with_a_keyboard_and_a_narrow_screen(browser: Browser, tmp_path: 
     assert [name for name in dict.fromkeys(reached) if name] == [
         "datetime", "title", "collection", "license", "keywords", "visibility", "readers", "files", "send"
     ]  # fmt: skip
+    browser.run("document.getElementById('item').value = 'some-item'")
     browser.press(" ")
-    browser.until("return document.activeElement.id === 'datetime' && document.activeElement.ariaInvalid === 'true'")
-    assert "when the data are from" in browser.run("return document.getElementById('said').textContent")
-    browser.run(FILL, TITLE)
+    browser.until("return document.activeElement.id === 'asset' && document.activeElement.ariaInvalid === 'true'")
+    assert "under which name" in browser.run("return document.getElementById('said').textContent")
+    browser.run("document.getElementById('item').value = ''")
     browser.click("#send")
     assert browser.until(HAS_CODE, "NOT_A_TIFF", timeout_s=60).startswith("This is not a TIFF")
     assert "notes.tif: This is not a TIFF" in browser.run("return document.getElementById('news').textContent")
     assert browser.run("return document.documentElement.scrollWidth") <= 360
+
+
+def test_who_says_no_date_is_asked_and_a_second_file_goes_into_the_item(browser: Browser, tmp_path: Path) -> None:
+    for name in ("red.tif", "mask.tif"):
+        write(tmp_path / name, np.full((1, 64, 64), len(name), "uint8"))
+    browser.type("#key", TOKEN)
+    browser.drop("#drop", tmp_path / "red.tif")
+    browser.until(IS, "waiting")
+    browser.run("document.getElementById('asset').value = 'red'")
+    browser.click("#send")
+    browser.until(HAS_CODE, "DATETIME_REQUIRED", timeout_s=60)
+    key = browser.run("return sessionStorage.getItem('federator.key')")
+    browser.open(browser.run("return location.href"))  # the question is there after a reload, too
+    assert (key, browser.run("return sessionStorage.getItem('federator.key')")) == (TOKEN, TOKEN)
+    browser.until(HAS_CODE, "DATETIME_REQUIRED")
+    browser.run(f"{ROW}.querySelector('.question input').value = '2026-05-01T10:30'")
+    browser.click(".question button")
+    browser.until(IS, "ready", timeout_s=60)
+    item = browser.run(f"return {ROW}.querySelector('a[href*=\"/stac/\"]').href")
+    told = {"datetime": "2026-05-01T10:30", "item": item.rpartition("/")[2], "asset": "mask"}
+    browser.run(
+        "for (const [id, value] of Object.entries(arguments[0])) document.getElementById(id).value = value", told
+    )
+    browser.drop("#drop", tmp_path / "mask.tif")
+    browser.until(IS, "waiting")
+    browser.click("#send")
+    browser.until(IS, "ready", timeout_s=60)
+    assert set(httpx.get(item).raise_for_status().json()["assets"]) == {"red", "mask", "thumbnail"}
 
 
 def test_the_form_is_corrected_and_sent_again(browser: Browser, raster: Path) -> None:

@@ -2,7 +2,7 @@
 
 import { key, root } from './server.js'
 import { Transfer, remember } from './transfer.js'
-import { words } from './words.js'
+import { utc, words } from './words.js'
 
 const form = document.getElementById('details')
 const files = document.getElementById('files')
@@ -19,6 +19,8 @@ function say(text, field) {
   said.hidden = !text
   for (const element of [keyField, ...form.elements]) element.removeAttribute('aria-invalid')
   if (field) {
+    const closed = field.closest('details:not([open])')
+    if (closed) closed.open = true
     field.setAttribute('aria-invalid', 'true')
     field.focus()
   }
@@ -35,7 +37,7 @@ function metadata() {
   for (const field of form.elements) {
     const value = field.value?.trim()
     if (!field.name || !value || (field.type === 'checkbox' && !field.checked)) continue
-    if (field.type === 'datetime-local') found[field.name] = `${value.length === 16 ? `${value}:00` : value}Z`
+    if (field.type === 'datetime-local') found[field.name] = utc(value)
     else if ('list' in field.dataset) found[field.name] = JSON.stringify(value.split(',').map((part) => part.trim()).filter(Boolean))
     else found[field.name] = value
   }
@@ -75,10 +77,12 @@ form.addEventListener('submit', (event) => {
   event.preventDefault()
   const waiting = transfers.filter((transfer) => transfer.isWaiting)
   if (!waiting.length) return say('Choose one or several files first.', files)
-  const moment = form.elements.datetime
-  if (!moment.value) return say('Say when the data are from.', moment)
-  say('')
   const told = metadata()
+  const { item, asset, replaces } = form.elements
+  if (told.item && told.replaces) return say('A file is added to an item, or it is a new version of one; not both.', replaces)
+  if (told.item && !told.asset) return say('Say under which name the item gets this file.', asset)
+  if ((told.item || told.replaces) && waiting.length > 1) return say('One file at a time goes into an item that is there.', told.item ? item : replaces)
+  say('')
   for (const transfer of waiting) {
     const title = told.title && waiting.length > 1 ? `${told.title} (${transfer.name})` : told.title
     transfer.begin(title ? { ...told, title } : told)

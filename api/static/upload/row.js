@@ -1,6 +1,6 @@
 // One upload as people see it: name, progress, steps, words, buttons, links. Texts are only ever set as texts.
 
-import { STATES, size, words } from './words.js'
+import { STATES, size, utc, words } from './words.js'
 
 const STEPS = ['sending', 'received', 'scanning', 'converting', 'registering', 'ready']
 const LABELS = { sending: 'Sending', received: 'Received', scanning: 'Checking', converting: 'Converting', registering: 'Registering', ready: 'Ready' }
@@ -18,6 +18,7 @@ export class Row {
   #steps = {}
   #buttons = {}
   #links = {}
+  #question
   #state = ''
 
   /** `bytes` of the file, where they are known. */
@@ -101,6 +102,22 @@ export class Row {
       link.href = href
       if (!link.isConnected) this.actions.append(link)
     }
+  }
+
+  /** Ask when the data are from; `answer` gets the moment. Without it the question goes. */
+  ask(answer) {
+    this.#question?.remove()
+    this.#question = undefined
+    if (!answer) return
+    const field = make('input', { type: 'datetime-local', step: '1', required: true })
+    const label = make('label', { textContent: 'When the data are from (UTC)' }, field)
+    this.#question = make('form', { className: 'question', noValidate: true }, label, make('button', { type: 'submit', textContent: 'Answer', ariaLabel: `Answer: ${this.#name}` }))
+    this.#question.addEventListener('submit', (event) => {
+      event.preventDefault()
+      if (field.value) answer(utc(field.value))
+      else field.focus()
+    })
+    this.actions.before(this.#question)
   }
 
   remove() {

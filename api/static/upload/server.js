@@ -43,6 +43,15 @@ export async function read(url) {
   return JSON.parse(text)
 }
 
+/** PUT of JSON. Throws a problem. */
+export async function put(url, body) {
+  const asked = { method: 'PUT', headers: { ...headers(), 'Content-Type': 'application/json' }, body: JSON.stringify(body) }
+  const answer = await fetch(url, { ...asked, cache: 'no-store', credentials: 'omit' }).catch(() => {
+    throw { status: 0 }
+  })
+  if (!answer.ok) throw problemOf(answer.status, await answer.text().catch(() => ''))
+}
+
 /** How many bytes of an upload are on the server's disk; undefined where it does not say. The request that sends them ends. */
 export async function arrived(url) {
   try {

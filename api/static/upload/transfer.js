@@ -1,6 +1,6 @@
 // One file on its way: tus-js-client sends, the row shows; then the state is looked at until it is ready or refused.
 
-import { arrived, endpoint, headers, isOurs, problemOf, read } from './server.js'
+import { arrived, endpoint, headers, isOurs, problemOf, put, read } from './server.js'
 import { Row } from './row.js'
 
 const { Upload, defaultOptions } = window.tus
@@ -9,6 +9,7 @@ const CHUNK_BYTES = 32 * 2 ** 20 // proxies often bound a request's body
 const FOLLOWED = 'federator.followed'
 const OPEN = ['created', 'uploading']
 const ENDS = ['ready', 'detached', 'rejected', 'failed', 'deleted']
+const QUESTION = 'DATETIME_REQUIRED' // the file is kept until its owner answers
 const GONE = [404, 410]
 const DENIED = [401, 403]
 const unfinished = new Map()
@@ -188,6 +189,10 @@ async function follow(url, row) {
       if (found.error) row.refuse(found.state, found.error)
       else row.show(found.state)
       row.links(links(found))
+      if (found.error?.code === QUESTION) {
+        if (await answered(url, row)) continue
+        break
+      }
       if (ENDS.includes(found.state)) break
     } catch (problem) {
       if (GONE.includes(problem.status)) {
@@ -200,6 +205,32 @@ async function follow(url, row) {
     await new Promise((resolve) => setTimeout(resolve, pause))
   }
   followed((known) => delete known[url])
+}
+
+/** Wait until the owner has said when the data are from; false: he has taken the upload back. */
+function answered(url, row) {
+  return new Promise((resolve) => {
+    const end = (goesOn) => {
+      row.ask()
+      row.offer({})
+      resolve(goesOn)
+    }
+    const cancel = async () => {
+      await Upload.terminate(url, { headers: headers(), retryDelays: [] }).catch(() => {})
+      row.remove()
+      end(false)
+    }
+    row.offer({ Cancel: cancel })
+    row.ask(async (datetime) => {
+      try {
+        await put(`${url}/datetime`, { datetime })
+      } catch (problem) {
+        return row.refuse('rejected', problem)
+      }
+      row.show('received')
+      return end(true)
+    })
+  })
 }
 
 /** After a reload: uploads that wait for the rest of their bytes, and those that the service works on. */

@@ -9,6 +9,11 @@ export function size(bytes) {
   return `${unit && bytes < 100 ? bytes.toFixed(1) : number.format(Math.round(bytes))} ${units[unit]}`
 }
 
+/** What a field of the type datetime-local holds, as a moment in UTC. */
+export function utc(value) {
+  return `${value.length === 16 ? `${value}:00` : value}Z`
+}
+
 export const STATES = {
   received: 'All bytes have arrived; waiting for a worker.',
   scanning: 'The file is being checked.',

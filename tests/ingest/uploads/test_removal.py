@@ -225,3 +225,17 @@ async def test_orphans_go_to_the_trash_after_a_day_and_away_after_a_week(
         path.rename(trash / f"{int(time.time() - removal.TRASH_S - 60)}-{path.name.partition('-')[2]}")
     await removal.sweep(catalogue, settings)
     assert list(trash.iterdir()) == []
+
+
+async def test_who_will_not_say_when_takes_the_upload_back(catalogue: Pool, settings: IngestSettings) -> None:
+    upload = await made(catalogue, settings, 3)
+    await sent(catalogue, settings, upload, b"123")
+    question = UploadRejected("DATETIME_REQUIRED", "say when")
+    async with catalogue.connection() as conn, conn.transaction():
+        await service.move(conn, upload.id, State.SCANNING)
+        await service.move(conn, upload.id, State.REJECTED, error=question)
+    await removal.sweep(catalogue, settings)
+    assert await used(catalogue) == {"open": 0, "bytes": 3}
+    await removal.remove(catalogue, settings, upload.id)
+    assert (await stored(catalogue, upload)).error_code == "DELETED"
+    assert await used(catalogue) == {"open": 0, "bytes": 0}

@@ -222,7 +222,7 @@ class Uploads(RuleBasedStateMachine):
         code = self.attempt(removal.remove(self.pool, self.settings, one.id))
         if one.state in (State.READY, State.FAILED):
             one.goes(State.DELETING, State.DELETED)
-        elif State.REJECTED in ARROWS[one.state]:
+        elif State.REJECTED in ARROWS[one.state] and one.code not in ENDED:
             one.goes(State.REJECTED, code="DELETED")
         else:
             assert code == (one.code if one.code in ENDED else "DELETED" if one.state is State.DELETED else "ILLEGAL")
