@@ -118,8 +118,8 @@ def until(check: Callable[[], Any], otherwise: Callable[[], Any], *, timeout_s: 
 
 
 @contextlib.contextmanager
-def browsing(profile: Path) -> Iterator[Browser]:
-    """A browser with an empty profile.
+def browsing(profile: Path, *more: str) -> Iterator[Browser]:
+    """A browser with an empty profile; `more` are further flags.
 
     Raises:
         NotHere
@@ -134,7 +134,10 @@ def browsing(profile: Path) -> Iterator[Browser]:
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as http:
             until(lambda: _is_up(http), lambda: "no driver", timeout_s=20)
-            options = {"binary": binary, "args": [*FLAGS, f"--user-data-dir={profile}", "--window-size=1100,900"]}
+            options = {
+                "binary": binary,
+                "args": [*FLAGS, *more, f"--user-data-dir={profile}", "--window-size=1100,900"],
+            }
             wanted = {"browserName": "chrome", "goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL"}}
             made = http.post("/session", json={"capabilities": {"alwaysMatch": wanted}}).json()["value"]
             if "sessionId" not in made:

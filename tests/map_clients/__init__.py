@@ -1,0 +1,1 @@
+"""A page with a map as people build one, and the packages that it uses."""
