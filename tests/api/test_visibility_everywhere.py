@@ -242,8 +242,24 @@ def test_lists_have_what_the_caller_sees(site: Site) -> None:
         )
         events = site.done(caller, "GET", "/lineage/v1/events?limit=1000")["events"]
         assert {one["item_id"] for one in events} - {None} == items
+        start = site.ask(caller, "GET", "/", headers={"Accept": "text/html"}).text
+        in_open = {item for item in items if ITEMS[item][0] == OPEN}
+        assert re.search(rf'/collections/{OPEN}".*?<td class="n">(\d+)</td>', start, re.DOTALL)[1] == str(
+            len(in_open)
+        ), caller  # type: ignore[index]
         metrics = site.ask(caller, "GET", "/_mgmt/metrics").text
         assert {name for name in COLLECTIONS if f'"{name}"' in metrics} == collections & set(COLLECTIONS)
+
+
+def test_sources_name_no_collection_that_the_caller_may_not_see(site: Site) -> None:
+    mapped = site.done("admin", "GET", "/sources")["sources"][0]["collections"][0]["id"]
+    site.rows("insert into federator.collection_access (collection_id, visibility) values (%s, 'private')", mapped)
+    for caller in CALLERS:
+        named = {
+            one["id"] for source in site.done(caller, "GET", "/sources")["sources"] for one in source["collections"]
+        }
+        assert (mapped in named) == (caller == "admin"), caller
+    site.rows("delete from federator.collection_access where collection_id = %s", mapped)
 
 
 def test_nothing_of_the_catalogue(site: Site) -> None:
