@@ -292,6 +292,15 @@ def test_what_is_gone_stays_hidden(site: Site) -> None:
     }
     for item in ("i-private", "i-shared"):
         assert site.ask("owner", "DELETE", f"/stac/collections/{OPEN}/items/{item}").status_code == 204
+    site.rows(
+        "with hidden as (insert into federator.private_item values (%s, 'withdrawn', '{\"readers\": [\"group:surveyors\", \"user:ann\"]}'))"
+        " insert into federator.harvested_item (collection_id, item_id, product, acquisition, datetime, item_sha256, withdrawn_at)"
+        " values (%s, 'withdrawn', 'p', 'p', now(), sha256('x'), now())", OPEN, OPEN,
+    )  # fmt: skip
+    for item, visibility in {"i-private": "private", "i-shared": "shared", "withdrawn": "shared"}.items():
+        for caller in CALLERS:
+            status = site.ask(caller, "GET", f"/stac/collections/{OPEN}/items/{item}").status_code
+            assert status == (410 if _sees(caller, visibility) else 404), (caller, item)
     for collection in ("c-private", "c-shared"):
         assert site.ask("owner", "DELETE", f"/stac/collections/{collection}").status_code == 204
     for caller in CALLERS:
