@@ -524,3 +524,16 @@ def test_a_version_between_others_that_is_deleted_leaves_them_linked_and_a_stran
     site.done("owner", "DELETE", "/stac/collections/versions/items/x")
     assert rels("x~v1") == {}
     assert rels("stranger") == links["stranger"]
+
+
+def test_a_writer_does_not_write_over_what_he_may_not_see(site: Site) -> None:
+    make(site, "both-write", visibility="public", writers=["user:cal"])
+    put(site, "both-write", "secret")
+    site.done("owner", "PUT", "/sharing/collections/both-write/items/secret", json={"visibility": "private"})
+    before = site.done("owner", "GET", "/stac/collections/both-write/items/secret")
+    body = {"items": {"secret": editing.item("secret", "both-write", platform="another")}, "method": "upsert"}
+    refused = site.ask("shared", "POST", "/stac/collections/both-write/bulk_items", json=body)
+    is_problem(refused, 409, "ITEM_EXISTS")
+    missing = [site.ask("shared", "DELETE", f"/stac/collections/both-write/items/{one}") for one in ("secret", "none")]
+    assert [one.status_code for one in missing] == [204, 204], "both as if they had gone before"
+    assert site.done("owner", "GET", "/stac/collections/both-write/items/secret") == before
