@@ -85,6 +85,7 @@ export const CODES = {
   ITEM_UNKNOWN: 'You have no such item here.',
   ASSET_EXISTS: 'The item has a file under that name already. Choose another name, or replace it.',
   SUPERSEDED: 'This is an older version of the item. Name the newest one.',
+  ITEM_DELETED: 'Its item was deleted by somebody who edits this collection.',
   ITEM_GONE: 'The item that was to be replaced is gone. Send the file as an item of its own.',
   ITEM_EXISTS: 'There is another item in the place where the version before would be kept.',
   ORIGINAL_UNAVAILABLE: 'The object store did not give the file back. Send it again, or tell the operator.',
