@@ -528,6 +528,10 @@ def test_a_version_between_others_that_is_deleted_leaves_them_linked_and_a_stran
 
 def test_a_writer_does_not_write_over_what_he_may_not_see(site: Site) -> None:
     make(site, "both-write", visibility="public", writers=["user:cal"])
+    offered = [
+        who for who in ("owner", "shared", "other") if "<option>both-write<" in site.ask(who, "GET", "/upload").text
+    ]
+    assert offered == ["owner", "shared"], "the upload page"
     put(site, "both-write", "secret")
     site.done("owner", "PUT", "/sharing/collections/both-write/items/secret", json={"visibility": "private"})
     before = site.done("owner", "GET", "/stac/collections/both-write/items/secret")

@@ -240,6 +240,10 @@ def test_lists_have_what_the_caller_sees(site: Site) -> None:
         assert {name for name, visibility in COLLECTIONS.items() if _sees(caller, visibility)} == collections & set(
             COLLECTIONS
         )
+        behind = site.done(caller, "GET", "/stac/collections?limit=1&offset=1000")
+        everything = site.done(caller, "GET", "/stac/collections?limit=1000")
+        assert (behind["collections"], behind["numberMatched"]) == ([], everything["numberMatched"])
+        assert everything["numberMatched"] == len(everything["collections"])
         events = site.done(caller, "GET", "/lineage/v1/events?limit=1000")["events"]
         assert {one["item_id"] for one in events} - {None} == items
         start = site.ask(caller, "GET", "/", headers={"Accept": "text/html"}).text
@@ -260,6 +264,13 @@ def test_sources_name_no_collection_that_the_caller_may_not_see(site: Site) -> N
         }
         assert (mapped in named) == (caller == "admin"), caller
     site.rows("delete from federator.collection_access where collection_id = %s", mapped)
+
+
+def test_an_estimate_is_of_what_the_caller_sees(site: Site) -> None:
+    """What stands for `numberMatched` where counting takes too long."""
+    estimate = "select matched from federator.search_estimate('true', %s)"
+    found = [site.rows(estimate, principals)[0][0] for principals in ([], ["user:ann"], ["role:admin"])]
+    assert found[0] < found[1] <= found[2]
 
 
 def test_nothing_of_the_catalogue(site: Site) -> None:
