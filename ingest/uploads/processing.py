@@ -62,12 +62,8 @@ async def process(pool: Pool, settings: IngestSettings, upload_id: str | UUID) -
         return await _give_up(pool, upload, _UNCONVERTED)
     try:
         return await _with_verdict(pool, settings, upload)
-    except (
-        IllegalArrow,
-        ChildFailed,
-        StoreFailed,
-        FileNotFoundError,
-    ) as error:  # its folder may have gone under the child's hands
+    except (IllegalArrow, ChildFailed, StoreFailed, FileNotFoundError) as error:
+        # Its folder may have gone under the child's hands.
         async with pool.connection() as conn:
             now = await get(conn, identity)
         if now.state in WORKING and not isinstance(error, IllegalArrow):
