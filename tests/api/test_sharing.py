@@ -526,6 +526,16 @@ def test_a_version_between_others_that_is_deleted_leaves_them_linked_and_a_stran
     assert rels("stranger") == links["stranger"]
 
 
+def test_the_same_bytes_of_another_are_told_to_nobody(site: Site, raster: Path) -> None:
+    make(site, "twins", visibility="public")
+    uploads = {who: upload_of(site, who, "twins", f"twin-{who}-{n}", raster) for n, who in enumerate(("ann", "bob"))}
+    site.rows("update federator.upload set sha256 = sha256('twins') where collection_id = 'twins'")
+    assert site.done("other", "GET", f"/uploads/{uploads['bob']}")["same_as"] is None
+    again = upload_of(site, "bob", "twins", "twin-bob-again", raster)
+    site.rows("update federator.upload set sha256 = sha256('twins') where collection_id = 'twins'")
+    assert site.done("other", "GET", f"/uploads/{again}")["same_as"]["upload"].endswith(uploads["bob"])
+
+
 def test_a_writer_does_not_write_over_what_he_may_not_see(site: Site) -> None:
     make(site, "both-write", visibility="public", writers=["user:cal"])
     offered = [

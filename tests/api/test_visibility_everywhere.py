@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from db.settings import DatabaseSettings
+from lineage.ids import uuid7
 from tests.api import editing
 from tests.api.sharing_site import COLLECTIONS, ITEMS, OPEN, SOURCE, Site, digest_of, sharing_site
 from tests.api.visibility_table import CALLERS, MOUNTS, RULES, VISIBILITIES, Rule, main, routes_of
@@ -264,6 +265,21 @@ def test_sources_name_no_collection_that_the_caller_may_not_see(site: Site) -> N
         }
         assert (mapped in named) == (caller == "admin"), caller
     site.rows("delete from federator.collection_access where collection_id = %s", mapped)
+
+
+def test_an_event_that_waits_for_its_number_is_told_to_who_may_see_it(site: Site) -> None:
+    named = {"item of a collection": ("c-private", "of-c-private"), "item": (OPEN, "i-private"), "upload": (None, None)}
+    for what, (collection, item) in named.items():
+        event, upload = str(uuid7()), f"upload/{site.uploads['i-private']}"
+        site.rows(
+            "insert into lineage.event_outbox (id, kind, name, source, collection, item_id, actor_id, claimed_at, body)"
+            " values (%s, %s, %s, 'own', %s, %s, 'user:ann', now(), '{}')",
+            event, "UPDATE" if item else "STATE", item or upload, collection, item,
+        )  # fmt: skip
+        for caller in CALLERS:
+            status = site.ask(caller, "GET", f"/lineage/v1/log/proof/{event}").status_code
+            assert (status != 404) == (caller in ("owner", "admin")), (what, caller, status)
+        site.rows("delete from lineage.event_outbox where id = %s", event)
 
 
 def test_an_estimate_is_of_what_the_caller_sees(site: Site) -> None:
