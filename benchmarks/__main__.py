@@ -24,7 +24,7 @@ PARTS: dict[str, Callable[[DatabaseSettings], dict[str, float]]] = {
     "load": load.run,
     "bulk": bulk.run,
     "growth": growth.run,
-    "search": search.run,
+    "search": lambda server: dict(search.run(server)),
     "busy": busy.run,
     "uploads": uploads.run,
     "limits": limits.run,
@@ -59,8 +59,8 @@ def main() -> int:
     print("versions:", versions, f"Python {sys.version.split()[0]}")
     with server_in(options.folder) as server:
         for word in options.parts or PARTS:
-            measured = search.run(server, only) if word == "search" else PARTS[word](server)
-            for name, value in measured.items():
+            measured = search.run(server, only) if word == "search" else PARTS[word](server).items()
+            for name, value in measured:
                 print(f"{word}: {name}: {value:,.2f}", flush=True)
     return 0
 

@@ -213,16 +213,14 @@ def _beside_peers(server: DatabaseSettings, folder: Path, parts: Collection[str]
             yield from _walks(servers)
 
 
-def run(server: DatabaseSettings, parts: Collection[str] = PARTS) -> dict[str, float]:
-    """Return latencies, rates, a walk and the cost curve, or those of them that are asked for.
+def run(server: DatabaseSettings, parts: Collection[str] = PARTS) -> Iterator[tuple[str, float]]:
+    """Give latencies, rates, a walk and the cost curve, or those of them that are asked for, as they are measured.
 
     Servers' logs and the stock environment are below the server's data folder.
     """
     folder = server.data_dir / "peers"
     folder.mkdir(exist_ok=True)
-    found: dict[str, float] = {}
     if set(parts) - {"curve"}:
-        found |= dict(_beside_peers(server, folder, parts))
+        yield from _beside_peers(server, folder, parts)
     if "curve" in parts:
-        found |= dict(_curve(server, folder))
-    return found
+        yield from _curve(server, folder)
