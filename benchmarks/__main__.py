@@ -1,7 +1,7 @@
 """`make bench`: measurements on a private server of their own, printed as lines for RESULTS.md.
 
-`python -m benchmarks [PART ...] [--folder FOLDER]`: only these parts; with a folder the server and the catalogue of a million items in it
-are kept for the next call.
+`python -m benchmarks [PART ...] [--folder FOLDER] [--only latencies,rates,walk,curve]`: only these parts, and of `search` only those; with
+a folder the server and its catalogues of up to a million items are kept for the next call.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PARTS: dict[str, Callable[[DatabaseSettings], dict[str, float]]] = {
     "load": load.run,
     "bulk": bulk.run,
     "growth": growth.run,
-    "search": search.run,
+    "search": lambda server: dict(search.run(server)),
     "busy": busy.run,
     "uploads": uploads.run,
     "limits": limits.run,
@@ -50,14 +50,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"any of {', '.join(PARTS)}; none: all")
     parser.add_argument("--folder", type=Path)
+    parser.add_argument("--only", default=",".join(search.PARTS), help="parts of search, with commas between them")
     options = parser.parse_args()
-    if unknown := set(options.parts) - set(PARTS):
+    only = options.only.split(",")
+    if unknown := (set(options.parts) - set(PARTS)) | (set(only) - set(search.PARTS)):
         parser.error(f"no such part: {', '.join(sorted(unknown))}")
     versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
     print("versions:", versions, f"Python {sys.version.split()[0]}")
     with server_in(options.folder) as server:
         for word in options.parts or PARTS:
-            for name, value in PARTS[word](server).items():
+            measured = search.run(server, only) if word == "search" else PARTS[word](server).items()
+            for name, value in measured:
                 print(f"{word}: {name}: {value:,.2f}", flush=True)
     return 0
 

@@ -1,6 +1,7 @@
 """Items written through the API's `bulk_items`: ours against stac-fastapi-pgstac, same 15 KB Sentinel-2 items, same server, interleaved.
 
 Each application in this process, on a fresh database of its own: the stock one on pgstac alone, without our log. The body is ready text.
+The limit is what PostgreSQL alone takes: the same rows, made before the clock runs, in the same transactions with the same events.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ import contextlib
 import statistics
 import tempfile
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +32,14 @@ from api.main import create_app
 from api.settings import ApiSettings
 from benchmarks.load import COLLECTION, MAPPING, SOURCE, make_records
 from db.migrate import migrate
+from db.pools import open_pool
 from db.settings import DatabaseSettings
-from ingest.collection_files import collections
+from ingest.collection_files import collections, ensure_collections
+from ingest.edits.author import OPERATOR, in_transaction
+from ingest.edits.streams import Stream, bulk_of, create_streamed
 from ingest.normalise import stac
+from ingest.rows import Base
+from ingest.store import base_of
 
 ROUNDS = 3
 ITEMS = 2000
@@ -78,6 +86,36 @@ async def _stock(database: DatabaseSettings) -> AsyncIterator[FastAPI]:
         await close_db_connection(app)
 
 
+@dataclass(frozen=True)
+class _Prepared(Stream):
+    """A stream whose batches were made before."""
+
+    made: Sequence[Any] = ()
+
+    def batches(self, base: Base) -> Iterator[Any]:
+        return iter(self.made)
+
+
+def _prepared(body: bytes, base: Base) -> _Prepared:
+    bulk = bulk_of(body)
+    assert bulk is not None
+    stream = Stream(COLLECTION, bulk.items, "http://bench", lambda document: document)
+    return _Prepared(COLLECTION, bulk.items, "", stream.clean, list(stream.batches(base)))
+
+
+async def _limit(database: DatabaseSettings, bodies: Sequence[bytes]) -> float:
+    migrate(database)
+    async with open_pool(database, max_size=1) as pool:
+        await ensure_collections(pool)
+        async with pool.connection() as conn:
+            base = await base_of(conn, COLLECTION)
+        streams = [_prepared(body, base) for body in bodies]
+        begun = time.perf_counter()
+        for stream in streams:
+            await in_transaction(pool, partial(create_streamed, author=OPERATOR, stream=stream))
+        return time.perf_counter() - begun
+
+
 async def _theirs(database: DatabaseSettings, bodies: Sequence[bytes]) -> float:
     peer = PgstacDB(dsn=database.conninfo)
     Migrate(peer).run_migration()
@@ -98,11 +136,11 @@ def _bodies() -> list[bytes]:
 def run(server: DatabaseSettings) -> dict[str, float]:
     """Return medians in items a second, and the ratio of ours to the peer's."""
     bodies = _bodies()
-    ways = {"ours": _ours, "stac-fastapi-pgstac": _theirs}
+    ways = {"ours": _ours, "stac-fastapi-pgstac": _theirs, "PostgreSQL alone": _limit}
     rates: dict[str, list[float]] = {name: [] for name in ways}
     for round_number in range(ROUNDS):
         for name in sorted(ways, reverse=bool(round_number % 2)):
-            database = server.model_copy(update={"pgdatabase": f"bulk_{round_number}_{name.replace('-', '_')}"})
+            database = server.model_copy(update={"pgdatabase": f"bulk_{round_number}_{ways[name].__name__}"})
             with psycopg.connect(server.conninfo, autocommit=True) as conn:
                 conn.execute(f'create database "{database.pgdatabase}"'.encode())
             rates[name].append(ITEMS / asyncio.run(ways[name](database, bodies)))
@@ -114,4 +152,5 @@ def run(server: DatabaseSettings) -> dict[str, float]:
         "item bytes": statistics.mean(map(len, bodies)) / BATCH,
         **{f"{name}, items/s": median for name, median in medians.items()},
         "ratio": medians["ours"] / medians["stac-fastapi-pgstac"],
+        "ratio of PostgreSQL alone": medians["PostgreSQL alone"] / medians["stac-fastapi-pgstac"],
     }

@@ -112,8 +112,11 @@ async def _fill(database: DatabaseSettings, total: int) -> None:
 
 
 def fill(server: DatabaseSettings, name: str, total: int) -> None:
-    """Make a catalogue of so many items, without measuring."""
-    asyncio.run(_fill(made(server, name), total))
+    """Make a catalogue of so many items, without measuring; it has its name when it is complete."""
+    asyncio.run(_fill(made(server, f"{name}_unfinished"), total))
+    with psycopg.connect(server.conninfo, autocommit=True) as conn:
+        conn.execute(f'drop database if exists "{name}" with (force)'.encode())
+        conn.execute(f'alter database "{name}_unfinished" rename to "{name}"'.encode())
 
 
 def run(server: DatabaseSettings, total: int = TOTAL) -> dict[str, float]:

@@ -31,7 +31,7 @@ ITEMS = 12000
 #: Items a transaction; the peer takes 10,000.
 PAGE = 1000
 COLLECTION = "sentinel-2-l2a"
-ROOT = "http://127.0.0.1"
+ROOT = "https://catalogue.example.org"
 #: The recorded items of the Copernicus catalogue have about so many bytes.
 ITEM_BYTES = 15_000
 MAPPING = CollectionMapping(COLLECTION, {"collection": COLLECTION})

@@ -6,9 +6,10 @@ Requests are random, the same for all servers, and asked in turns; figures are m
 from __future__ import annotations
 
 import contextlib
+import logging
 import random
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from pathlib import Path
 from urllib.parse import urlencode
@@ -19,14 +20,18 @@ import psycopg
 from benchmarks import growth, peers, ready_text
 from benchmarks.client import Client, Request, interleaved, medians, rate
 from benchmarks.peers import Peer
+from db.errors import DatabaseTooNew, MigrationChanged
 from db.migrate import migrate
 from db.settings import DatabaseSettings
+
+log = logging.getLogger(__name__)
 
 COLLECTION = ready_text.COLLECTION
 #: Sizes of the catalogues of the cost curve.
 SIZES = (10_000, 100_000, 1_000_000)
 CONNECTIONS, DURATION_S, ROUNDS = 8, 6.0, 3
 PAGES = 50
+PARTS = ("latencies", "rates", "walk", "curve")
 
 
 def _rng(n: int) -> random.Random:
@@ -150,7 +155,7 @@ def _walks(servers: list[Peer]) -> Iterator[tuple[str, float]]:
 
 
 def catalogue(server: DatabaseSettings, size: int, *, fresh: bool = False) -> DatabaseSettings:
-    """A catalogue of this size, made when it is missing; a fresh one is made anew and may be changed."""
+    """A catalogue of this size, made when it is missing or when other migrations than ours have made it; a fresh one may be changed."""
     name = growth.DATABASE if size == growth.TOTAL else f"bench_{size}"
     if fresh:
         growth.fill(server, "bench_fresh", size)
@@ -160,11 +165,20 @@ def catalogue(server: DatabaseSettings, size: int, *, fresh: bool = False) -> Da
             True,
         )
     database = server.model_copy(update={"pgdatabase": name})
-    if is_there:
-        migrate(database)  # one that was kept may be older
-    else:
+    if not is_there or not _is_ours(database):
+        log.warning("a catalogue of %s items is being made: %s", f"{size:,}", name)
         growth.fill(server, name, size)
     return database
+
+
+def _is_ours(database: DatabaseSettings) -> bool:
+    """Whether a catalogue that was kept is as our migrations make it, once those that it does not have were applied."""
+    try:
+        migrate(database)
+    except (MigrationChanged, DatabaseTooNew) as error:
+        log.warning("%s is of no use any more: %s", database.pgdatabase, error)
+        return False
+    return True
 
 
 def _curve(server: DatabaseSettings, folder: Path) -> Iterator[tuple[str, float]]:
@@ -179,14 +193,11 @@ def _curve(server: DatabaseSettings, folder: Path) -> Iterator[tuple[str, float]
                 yield f"curve: {name}, {size}, ms", value
 
 
-def run(server: DatabaseSettings) -> dict[str, float]:
-    """Return latencies, rates, a walk and the cost curve. Servers' logs and the stock environment are below the server's data folder."""
-    folder = server.data_dir / "peers"
-    folder.mkdir(exist_ok=True)
+def _beside_peers(server: DatabaseSettings, folder: Path, parts: Collection[str]) -> Iterator[tuple[str, float]]:
+    """What is measured on a million items, ours and the others in turns."""
     database = catalogue(server, growth.TOTAL)
     ready_text.prepare(database)
     ids = _ids(database)
-    found: dict[str, float] = {}
     with contextlib.ExitStack() as stack:
         servers = [
             stack.enter_context(peers.ours(database, folder)),
@@ -194,7 +205,22 @@ def run(server: DatabaseSettings) -> dict[str, float]:
             stack.enter_context(peers.stock(database, folder, api_hydrate=True)),
         ]
         limit = stack.enter_context(peers.ready_text(database, folder))
-        found |= dict(_latencies(servers, limit, ids))
-        found |= dict(_rates([*servers, limit]))
-        found |= dict(_walks(servers))
-    return found | dict(_curve(server, folder))
+        if "latencies" in parts:
+            yield from _latencies(servers, limit, ids)
+        if "rates" in parts:
+            yield from _rates([*servers, limit])
+        if "walk" in parts:
+            yield from _walks(servers)
+
+
+def run(server: DatabaseSettings, parts: Collection[str] = PARTS) -> Iterator[tuple[str, float]]:
+    """Give latencies, rates, a walk and the cost curve, or those of them that are asked for, as they are measured.
+
+    Servers' logs and the stock environment are below the server's data folder.
+    """
+    folder = server.data_dir / "peers"
+    folder.mkdir(exist_ok=True)
+    if set(parts) - {"curve"}:
+        yield from _beside_peers(server, folder, parts)
+    if "curve" in parts:
+        yield from _curve(server, folder)

@@ -8,11 +8,12 @@ does not rebuild the partition's check constraint, and lock its readers out, at 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import batched, groupby
 from types import MappingProxyType
+from typing import Protocol
 
 import psycopg
 from psycopg.rows import DictRow
@@ -45,6 +46,15 @@ _EVER = (datetime(1900, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC))
 _SLACK = timedelta(days=31)
 #: Rows that are made while PostgreSQL reads those before them.
 _BATCH = 4
+
+
+class Spanned(Protocol):
+    """What has a place in time: an item's row, in whatever form."""
+
+    @property
+    def start(self) -> datetime: ...
+    @property
+    def end(self) -> datetime: ...
 
 
 class CollectionUnknown(IngestError):
@@ -93,22 +103,24 @@ async def write_items(
     """
     if not items:
         return
-    base = await _base_of(conn, collection)
+    base = await base_of(conn, collection)
     packing = asyncio.create_task(asyncio.to_thread(_packed, collection, items))
     rows = sorted(map(row_of, items), key=lambda row: (row.start, row.id))
     summing = asyncio.create_task(asyncio.to_thread(_summed, rows))
-    parts = await _partitioned(conn, collection, base, rows)
+    parts = await partitioned(conn, collection, base, rows)
     readers = {**new_readers, **await delete_items(conn, collection, [row.id for row in rows], before)}
+    collection_id = collection.encode()
     await conn.execute(sql("harvest.compress_fast"))
     try:
         async with conn.transaction():
             for partition, members in sorted(parts.items()):
-                await _copy(conn, collection, base, partition, members)
-            await _copy_packed(conn, await packing)
+                some = (b"".join(row.packed(collection_id, base) for row in few) for few in batched(members, _BATCH))
+                await copy_rows(conn, collection, partition, len(members), some)
+            await copy_packed(conn, await packing)
     except psycopg.errors.UniqueViolation:
         # Someone else stored it, or an older state of the database: what we were told is not so.
         readers |= await _write_over(conn, collection, base, rows)
-        await _copy_packed(conn, await packing)
+        await copy_packed(conn, await packing)
     await _put_readers(conn, collection, readers)
     told = await summing
     if readers:  # what not everybody may see is in no summary
@@ -147,21 +159,23 @@ async def _put_readers(conn: Connection, collection: str, readers: Mapping[str, 
         await conn.execute(sql("harvest.put_readers"), (collection, list(readers), list(readers.values())))
 
 
-async def _copy(conn: Connection, collection: str, base: Base, partition: str, rows: Sequence[Row]) -> None:
-    """Copy rows into their partition: routed by the parent table it costs a quarter more.
+async def copy_rows(conn: Connection, collection: str, partition: str, number: int, pieces: Iterable[bytes]) -> None:
+    """Copy rows (`ingest.rows.Row.packed`) into their partition: routed by the parent table it costs a quarter more.
 
-    Some rows at a time: while PostgreSQL reads one batch the next is being made.
+    Some rows a piece: while PostgreSQL reads one piece the next is being made.
+
+    Raises:
+        NotStored: fewer than `number` are there afterwards.
     """
-    collection_id = collection.encode()
     async with conn.cursor() as cursor:
         async with cursor.copy(SQL(sql("harvest.copy_items")).format(Identifier(partition))) as copy:
             await copy.write(COPY_HEAD)
-            for some in batched(rows, _BATCH):
-                await copy.write(b"".join(row.packed(collection_id, base) for row in some))
+            for piece in pieces:
+                await copy.write(piece)
             await copy.write(COPY_END)
         stored = cursor.rowcount
-    if stored != len(rows):
-        raise NotStored(f"{len(rows) - stored} of {len(rows)} items of {collection} were not stored")
+    if stored != number:
+        raise NotStored(f"{number - stored} of {number} items of {collection} were not stored")
     await conn.execute(sql("harvest.note_partition"), (partition,))
 
 
@@ -172,14 +186,15 @@ def _packed(collection: str, items: Sequence[JSON]) -> bytes:
     return b"".join(packed_row(collection_id, item_id, body) for item_id, body in bodies if body is not None)
 
 
-async def _copy_packed(conn: Connection, rows: bytes) -> None:
+async def copy_packed(conn: Connection, rows: bytes) -> None:
     """Store packed items; those that they replace went with their items."""
     if rows:
         async with conn.cursor() as cursor, cursor.copy(SQL(sql("harvest.copy_packed_items"))) as copy:
             await copy.write(COPY_HEAD + rows + COPY_END)
 
 
-async def _base_of(conn: Connection, collection: str) -> Base:
+async def base_of(conn: Connection, collection: str) -> Base:
+    """What pgstac adds to items of a collection. Raises CollectionUnknown."""
     row = await (await conn.execute(sql("harvest.base_item"), (collection,))).fetchone()
     if row is None:
         raise CollectionUnknown(f"there is no collection {collection!r}")
@@ -196,17 +211,19 @@ def _bucket(when: datetime, trunc: str | None) -> tuple[datetime, datetime]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Bucket:
+class _Bucket[R: Spanned]:
     """Rows of one partition, and what its check constraints must let in."""
 
-    rows: list[Row]
+    rows: list[R]
     start: datetime
     end: datetime
     latest_end: datetime
 
 
-async def _partitioned(conn: Connection, collection: str, base: Base, rows: Sequence[Row]) -> dict[str, list[Row]]:
-    """The rows by their partition, which is there now.
+async def partitioned[R: Spanned](
+    conn: Connection, collection: str, base: Base, rows: Sequence[R]
+) -> dict[str, list[R]]:
+    """The rows, which come in order of their start, by their partition, which is there now.
 
     Partitions are made in order of time, so that two writers cannot deadlock on the catalogue.
     """
@@ -224,14 +241,14 @@ async def _partitioned(conn: Connection, collection: str, base: Base, rows: Sequ
     )
     cursor = await conn.execute(sql("harvest.partitions_that_fit"), (collection, *parameters))
     fitting = {row["number"]: str(row["partition"]) for row in await cursor.fetchall()}
-    found: dict[str, list[Row]] = {}
+    found: dict[str, list[R]] = {}
     for number, bucket in enumerate(buckets):
         name = fitting.get(number) or await _made(conn, collection, bucket)
         found.setdefault(name, []).extend(bucket.rows)
     return found
 
 
-async def _made(conn: Connection, collection: str, bucket: _Bucket) -> str:
+async def _made[R: Spanned](conn: Connection, collection: str, bucket: _Bucket[R]) -> str:
     parameters = (collection, bucket.start, bucket.end, bucket.latest_end + _SLACK)
     row = await (await conn.execute(sql("harvest.check_partition"), parameters)).fetchone()
     assert row is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from typing import Any
 
@@ -25,7 +26,6 @@ _DIGITS = bytes.maketrans(b"123456789", b"0" * 9)
 _LONG, _MAYBE_EXPONENT = b"0" * 16, re.compile(rb"0e[-+]0")
 _EXPONENT = re.compile(rb"e[-+]\d{1,3}[,\]}]")
 _WHOLE_FLOAT = re.compile(rb"\.0[,\]}]")
-_TEXT_OR_WHOLE_FLOAT = re.compile(rb'("(?:[^"\\]|\\.)*")|(-?\d+)\.0(?=[,\]}])')
 #: Keys with such characters sort by UTF-16 otherwise than by UTF-8.
 _BEYOND_BASIC_PLANE = re.compile(rb"[\xf0-\xf4]")
 
@@ -72,11 +72,11 @@ def _quickly(value: Any) -> bytes | None:
         text = orjson.dumps(value, option=_SORTED)
     except TypeError:
         return None
-    if _is_doubtful(text) or (not text.isascii() and _BEYOND_BASIC_PLANE.search(text)):
+    if not text.isascii() and _BEYOND_BASIC_PLANE.search(text):
         return None
-    if _WHOLE_FLOAT.search(text) is None:
+    if not _is_doubtful(text) and _WHOLE_FLOAT.search(text) is None:
         return text
-    return None if b"-0.0" in text else _TEXT_OR_WHOLE_FLOAT.sub(rb"\1\2", text)
+    return None if b"-0.0" in text or b"\\" in text else _outside_texts(text, value)
 
 
 def _is_doubtful(text: bytes) -> bool:
@@ -87,6 +87,30 @@ def _is_doubtful(text: bytes) -> bool:
     if b"null" in text or _has_long_number(digits):
         return True
     return _MAYBE_EXPONENT.search(digits) is not None and _EXPONENT.search(text) is not None
+
+
+def _outside_texts(text: bytes, value: Any) -> bytes | None:
+    """What orjson has written of a value, without escapes, with whole floats as RFC 8785 writes them; None where more may differ.
+
+    Between quotation marks are in turn what is outside of texts, and texts.
+    """
+    parts = text.split(b'"')
+    outside = b'"'.join(parts[::2])
+    if has_long_number(outside) or _EXPONENT.search(outside) or (b"null" in outside and not _is_finite(value)):
+        return None
+    for end in (b",", b"]", b"}"):
+        outside = outside.replace(b".0" + end, end)
+    parts[::2] = outside.split(b'"')
+    return b'"'.join(parts)
+
+
+def _is_finite(value: Any) -> bool:
+    """Whether each null that was written stands for None, and not for a number that is not finite."""
+    try:
+        json.dumps(value, allow_nan=False, check_circular=False)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def has_long_number(text: bytes) -> bool:

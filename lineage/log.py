@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
 from psycopg import AsyncConnection
 
 from db.queries import sql
@@ -20,18 +21,21 @@ async def append(conn: AsyncConnection[Any], *events: Event) -> None:
     """
     if not events:
         return
-    columns = (
-        [event.id for event in events],
-        [event.kind.value for event in events],
-        [event.name for event in events],
-        [event.source for event in events],
-        [event.collection for event in events],
-        [event.item_id for event in events],
-        [event.actor for event in events],
-        [event.at for event in events],
-        [body_text(event) for event in events],
-    )
-    await conn.execute(sql("lineage.append"), columns)
+    rows = [
+        {
+            "id": event.id,
+            "kind": event.kind,
+            "name": event.name,
+            "source": event.source,
+            "collection": event.collection,
+            "item_id": event.item_id,
+            "actor_id": event.actor,
+            "claimed_at": event.at,
+            "body": body_text(event),
+        }
+        for event in events
+    ]
+    await conn.execute(sql("lineage.append"), (orjson.dumps(rows).decode(),))
 
 
 def body_text(event: Event) -> str:

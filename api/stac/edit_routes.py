@@ -10,7 +10,6 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 from stac_fastapi.extensions.bulk_transactions import BulkTransactionExtension
@@ -21,10 +20,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from api.access import LOCAL, require
-from api.guard import check_text, read_body, refuse
+from api.guard import check_text, read_body
 from api.problems import Problem
 from api.settings import ApiSettings
-from api.stac.edits import JSON_PATCH, MERGE_PATCH, media_type
+from api.stac.edits import JSON_PATCH, MERGE_PATCH, document_of, media_type
 from api.stac.transactions import BulkClient, TransactionsClient
 
 _DOCUMENTS = ("application/json", "application/geo+json")
@@ -79,10 +78,17 @@ class EditRoute(APIRoute):
         _check_type(request)
         is_bulk = request.method == "POST" and self.path.endswith("items")
         body = await read_body(request, settings.max_bulk_bytes if is_bulk else settings.max_body_bytes)
-        try:
-            return orjson.loads(body)
-        except orjson.JSONDecodeError:
-            raise refuse("INVALID_BODY", "the body is no JSON") from None
+        return self._read(body)
+
+    def _read(self, body: bytes) -> Any:
+        return document_of(body)
+
+
+class _BulkRoute(EditRoute):
+    """Its client reads the body itself, item by item."""
+
+    def _read(self, body: bytes) -> Any:
+        return body
 
 
 def _require(request: Request, scope: str) -> None:
@@ -110,7 +116,7 @@ class _BulkExtension(BulkTransactionExtension):
 
     def register(self, app: FastAPI) -> None:
         """Add `POST /collections/{collection_id}/bulk_items`."""
-        router = APIRouter(prefix=app.state.router_prefix, route_class=EditRoute)
+        router = APIRouter(prefix=app.state.router_prefix, route_class=_BulkRoute)
 
         async def bulk_items(request: Request, items: Items) -> Response:
             """Store many items at once."""

@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from api.access import author_of, caller_of
 from api.federation import BACKENDS, Federation, federation_of, named
+from api.guard import refuse
 from api.parts import Parts
 from api.settings import ApiSettings
 from api.stac.collections import with_links
@@ -36,6 +37,14 @@ _WANTS_REPRESENTATION = re.compile(r'(^|[,;\s])return\s*=\s*"?representation"?($
 def media_type(request: Request) -> str:
     """The body's media type without parameters, in small letters."""
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def document_of(body: bytes) -> Any:
+    """The JSON of a body. Raises Problem: 400 INVALID_BODY."""
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        raise refuse("INVALID_BODY", "the body is no JSON") from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,14 +13,18 @@ from stac_fastapi.extensions.transaction import AsyncBaseTransactionsClient
 from starlette.responses import Response
 
 from api.access import require
-from api.stac.edits import GEOJSON, PLAIN_JSON, Edit
+from api.problems import Problem
+from api.stac.edits import GEOJSON, PLAIN_JSON, Edit, document_of
 from ingest.edits import collections, items
 from ingest.edits.batches import ready_items
 from ingest.edits.documents import checked_collection, checked_item
 from ingest.edits.items import Change, Ready
 from ingest.edits.stored import Stored
+from ingest.edits.streams import BATCH, Stream, Unstreamable, bulk_of, create_streamed
 from ingest.errors import EditRefused
 from ingest.model import JSON
+
+METHODS = ("insert", "upsert")
 
 
 @attr.s
@@ -115,20 +119,50 @@ class BulkClient(AsyncBaseBulkTransactionsClient):
     """Many items at once."""
 
     async def bulk_item_insert(self, items: Any, **kwargs: Any) -> Response:
-        """`POST /collections/{collection_id}/bulk_items`: all of them or nothing; "upsert" replaces those that are there."""
+        """`POST /collections/{collection_id}/bulk_items`: all of them or nothing; "upsert" replaces those that are there.
+
+        `items` is the body as it was sent.
+        """
         edit = Edit.of(kwargs["request"])
-        given = items.get("items") if isinstance(items, dict) else None
-        if not isinstance(given, dict):
-            raise EditRefused("INVALID_BODY", "the body is an object with items, an object of items by their ids")
-        method = items.get("method", "insert")
-        if method not in ("insert", "upsert"):
-            raise EditRefused("INVALID_METHOD", "method is insert or upsert", place="/method")
-        if method == "upsert":
-            require(edit.request, "stac:item:update")  # besides stac:item:create, which its route has asked for
-        documents = list(given.items())
-        await _store_many(edit, edit.request.path_params["collection_id"], documents, is_upsert=method == "upsert")
-        told = {"received": len(documents), "success": len(documents), "skipped": 0, "errors": []}
+        if (number := await _streamed(edit, items)) is None:
+            number = await _stored(edit, document_of(items))
+        told = {"received": number, "success": number, "skipped": 0, "errors": []}
         return Response(orjson.dumps(told), media_type=PLAIN_JSON)
+
+
+async def _streamed(edit: Edit, body: bytes) -> int | None:
+    """Store many new items with which nothing is wrong; returns how many, None when they are left to `_stored`."""
+    bulk = bulk_of(body)
+    if bulk is None or bulk.method not in METHODS or not BATCH <= len(bulk.items) <= edit.settings.max_bulk_items:
+        return None
+    stream = Stream(edit.request.path_params["collection_id"], bulk.items, edit.parts.root, edit.sent)
+    try:
+        _permit(edit, bulk.method)
+        edit.permit_new()
+        await edit.do(lambda conn: create_streamed(conn, edit.author, stream))
+    except (Problem, Unstreamable):
+        return None
+    edit.note_items()
+    return len(bulk.items)
+
+
+def _permit(edit: Edit, method: str) -> None:
+    if method == "upsert":
+        require(edit.request, "stac:item:update")  # besides stac:item:create, which its route has asked for
+
+
+async def _stored(edit: Edit, body: Any) -> int:
+    """Store many items, or say what is wrong; returns how many."""
+    given = body.get("items") if isinstance(body, dict) else None
+    if not isinstance(given, dict):
+        raise EditRefused("INVALID_BODY", "the body is an object with items, an object of items by their ids")
+    method = body.get("method", "insert")
+    if method not in METHODS:
+        raise EditRefused("INVALID_METHOD", "method is insert or upsert", place="/method")
+    _permit(edit, method)
+    documents = list(given.items())
+    await _store_many(edit, edit.request.path_params["collection_id"], documents, is_upsert=method == "upsert")
+    return len(documents)
 
 
 async def _change_item(edit: Edit, collection_id: str, item_id: str, change: Change) -> Response:

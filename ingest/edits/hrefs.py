@@ -39,7 +39,7 @@ def check_hrefs(document: JSON, own_root: str) -> None:
     Raises:
         EditRefused: HREF_REFUSED, with the place.
     """
-    for place, href in asset_hrefs(document):
+    for place, href in () if _are_plain_urls(hrefs_of(document)) else _places(document):
         if not _is_url(href, own_root):
             raise _refusal("an asset's href is a URL of the web or of an object store, and not of this machine", place)
     for number, link in enumerate(document.get("links") or ()):
@@ -50,8 +50,22 @@ def check_hrefs(document: JSON, own_root: str) -> None:
             )
 
 
-def asset_hrefs(document: JSON) -> Iterator[tuple[tuple[str | int, ...], str]]:
-    """Places and hrefs of assets and of their alternates."""
+def hrefs_of(document: JSON) -> list[str]:
+    """Hrefs of assets and of their alternates."""
+    assets = document.get("assets")
+    found: list[Any] = []
+    for asset in assets.values() if isinstance(assets, dict) else ():
+        if not isinstance(asset, dict):
+            continue
+        found.append(asset.get("href"))
+        alternates = asset.get("alternate")
+        if isinstance(alternates, dict):
+            found += [other.get("href") for other in alternates.values() if isinstance(other, dict)]
+    return [href for href in found if isinstance(href, str)]
+
+
+def _places(document: JSON) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """The same with their places."""
     assets = document.get("assets")
     for key, asset in assets.items() if isinstance(assets, dict) else ():
         if not isinstance(asset, dict):
@@ -64,9 +78,18 @@ def asset_hrefs(document: JSON) -> Iterator[tuple[tuple[str | int, ...], str]]:
                 yield ("assets", key, "alternate", name, "href"), href
 
 
+def _are_plain_urls(hrefs: list[str]) -> bool:
+    """Whether all are URLs that may be stored; False where a closer look has to tell. Most begin alike: that is looked at once."""
+    text = "\n".join(hrefs)
+    if "\\" in text or text.split() != hrefs:
+        return False
+    # To a "/" behind the authority, or to none: no scheme of ours is so long that it could be one of the two before it.
+    return all(_is_url(head, "") for head in {href[: href.find("/", 8) + 1] for href in hrefs})
+
+
 def named_uploads(documents: Iterable[JSON]) -> set[UUID]:
     """Uploads whose files are named by assets of these documents."""
-    return {found for document in documents for _, href in asset_hrefs(document) if (found := upload_of(href))}
+    return {found for document in documents for href in hrefs_of(document) if (found := upload_of(href))}
 
 
 def upload_of(href: str) -> UUID | None:

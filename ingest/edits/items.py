@@ -5,10 +5,11 @@ An item that a source holds a copy of is the harvest's to write: it is refused.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 import orjson
 
@@ -62,7 +63,7 @@ class _Present:
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class Place:
     """A collection: which of the items are there, which of them a source holds a copy of, and what the author may write."""
 
     present: dict[str, _Present]
@@ -90,7 +91,7 @@ async def create_items(
     Raises:
         EditRefused: NOT_FOUND, NOT_ALLOWED (403), ITEM_EXISTS (409), ITEM_HARVESTED (409), HREF_REFUSED.
     """
-    place = await _enter(conn, author, collection, [one.id for one in items])
+    place = await enter(conn, author, collection, [one.id for one in items])
     place.check_may_write()
     if place.present:
         raise _refusal("ITEM_EXISTS", "these items exist already", place.present)
@@ -105,7 +106,7 @@ async def put_items(conn: Connection, author: Author, collection: str, items: Se
     Raises:
         EditRefused: NOT_FOUND, NOT_ALLOWED (403), HREF_REFUSED, ITEM_EXISTS (409: one that the author may not see), ITEM_HARVESTED (409).
     """
-    place = await _enter(conn, author, collection, [one.id for one in items])
+    place = await enter(conn, author, collection, [one.id for one in items])
     place.check_may_write()
     if hidden := [item_id for item_id, one in place.present.items() if not one.is_seen]:
         raise _refusal("ITEM_EXISTS", "these items cannot be replaced", hidden)
@@ -122,7 +123,7 @@ async def change_item(conn: Connection, author: Author, collection: str, item_id
     Raises:
         EditRefused: NOT_FOUND, NOT_ALLOWED (403), ITEM_HARVESTED (409), HREF_REFUSED, and what `change` raises.
     """
-    place = await _enter(conn, author, collection, [item_id])
+    place = await enter(conn, author, collection, [item_id])
     stored = await _seen(conn, author, collection, item_id, place.present)
     if stored is None:
         raise not_found()
@@ -133,7 +134,7 @@ async def change_item(conn: Connection, author: Author, collection: str, item_id
         return stored
     body: JSON = {"item_sha256": item_sha256(after), "changed": changed_members(before, after)}
     await _store(conn, author, collection, [after], place.present)
-    await lineage_log.append(conn, *_events(author, Kind.UPDATE, collection, [(item_id, body)]))
+    await lineage_log.append(conn, *events_of(author, Kind.UPDATE, collection, [(item_id, body)]))
     return await _stored(conn, author, collection, item_id)
 
 
@@ -149,7 +150,7 @@ async def delete_item(
         EditRefused: NOT_FOUND: there is no such collection, or no such item for an author who may not write here; NOT_ALLOWED (403),
             ITEM_HARVESTED (409), and what `permit` raises.
     """
-    place = await _enter(conn, author, collection, [item_id])
+    place = await enter(conn, author, collection, [item_id])
     stored = await _seen(conn, author, collection, item_id, place.present)
     if stored is None and not place.may_write:
         raise not_found()
@@ -161,11 +162,11 @@ async def delete_item(
     permit(stored)
     await delete_items(conn, collection, [item_id], _before(place.present, [item_id]))
     gone = {"item_sha256": item_sha256(stored.document())}
-    await lineage_log.append(conn, *_events(author, Kind.DELETE, collection, [(item_id, gone)]))
+    await lineage_log.append(conn, *events_of(author, Kind.DELETE, collection, [(item_id, gone)]))
     await detach(conn, collection, item_id, author.actor)
     rest = await close_ranks(conn, collection, {**stored.document(), "id": item_id})
     facts = [(str(one["id"]), {"item_sha256": item_sha256(one), "reason": GONE_VERSION}) for one in rest]
-    await lineage_log.append(conn, *_events(author, Kind.UPDATE, collection, facts))
+    await lineage_log.append(conn, *events_of(author, Kind.UPDATE, collection, facts))
 
 
 async def _seen(
@@ -192,7 +193,7 @@ def changed_members(before: JSON, after: JSON) -> list[str]:
     return sorted(found)
 
 
-async def _enter(conn: Connection, author: Author, collection: str, ids: Sequence[str]) -> _Place:
+async def enter(conn: Connection, author: Author, collection: str, ids: Sequence[str]) -> Place:
     """Wait for the collection; return what is there of the items, and what the author may do.
 
     Raises:
@@ -214,7 +215,7 @@ async def _enter(conn: Connection, author: Author, collection: str, ids: Sequenc
         present[row["id"]] = _Present(None if row["id"] in present else row["datetime"], is_seen)
     cursor = await conn.execute(sql("edits.harvested_items"), (collection, list(ids)))
     harvested = [row["item_id"] for row in await cursor.fetchall()]
-    return _Place(present, harvested, entered["may_write"], frozenset(own))
+    return Place(present, harvested, entered["may_write"], frozenset(own))
 
 
 def _leave_to_harvest(harvested: Sequence[str]) -> None:
@@ -236,20 +237,20 @@ async def _write(
         (Kind.UPDATE, [one for one in items if one.id in present]),
     ):
         facts = [(one.id, {"item_sha256": one.sha256}) for one in ones]
-        await lineage_log.append(conn, *_events(author, kind, collection, facts))
+        await lineage_log.append(conn, *events_of(author, kind, collection, facts))
 
 
 async def _store(
     conn: Connection, author: Author, collection: str, items: Sequence[JSON], present: Mapping[str, _Present]
 ) -> None:
-    await _check_uploads(conn, author, items)
+    await check_uploads(conn, author, named_uploads(items))
     await conn.execute(sql("edits.note_edited"), (collection,))
     await write_items(conn, collection, items, _before(present, [str(item["id"]) for item in items]))
 
 
-async def _check_uploads(conn: Connection, author: Author, items: Sequence[JSON]) -> None:
+async def check_uploads(conn: Connection, author: Author, named: Set[UUID]) -> None:
     """No item may show the raster of an upload that its author cannot read. Raises EditRefused: HREF_REFUSED."""
-    if named := named_uploads(items):
+    if named:
         cursor = await conn.execute(sql("sharing.readable_uploads"), (list(named), list(author.rights)))
         if named != {row["id"] for row in await cursor.fetchall()}:
             raise EditRefused("HREF_REFUSED", "an asset names the file of an upload that is not there", place="/assets")
@@ -264,7 +265,7 @@ def _before(present: Mapping[str, _Present], ids: Sequence[str]) -> dict[str, da
     }
 
 
-def _events(author: Author, kind: Kind, collection: str, facts: Iterable[tuple[str, Any]]) -> list[Event]:
+def events_of(author: Author, kind: Kind, collection: str, facts: Iterable[tuple[str, Any]]) -> list[Event]:
     now = datetime.now(UTC)
     return [
         Event(uuid7(), kind, item_id, "own", collection, item_id, author.actor, now, body) for item_id, body in facts

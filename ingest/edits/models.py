@@ -5,7 +5,10 @@ A test holds both against each other.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from functools import lru_cache
+from itertools import chain
+from types import NoneType
 from typing import Any
 
 from pydantic import AnyUrl, TypeAdapter, ValidationError
@@ -19,7 +22,7 @@ _URL = TypeAdapter(AnyUrl)
 _CHECKED = {"geometry": None, "bbox": None}
 _MEMBERS = ("type", "id", "stac_version", "collection", "properties", "assets", "links", "stac_extensions")
 _PROPERTIES = tuple(StacCommonMetadata.model_fields)
-_TEXT_OR_NONE = (str, type(None))
+_TEXT_OR_NONE = {str, NoneType}
 
 
 def validate_item(item: JSON) -> None:
@@ -41,30 +44,25 @@ def validate_item(item: JSON) -> None:
 
 
 def _are_assets(assets: Any) -> bool:
-    return isinstance(assets, dict) and all(
-        isinstance(one, dict) and _is_named(one, "href") and _are_texts(one.get("roles")) for one in assets.values()
-    )
+    if not isinstance(assets, dict) or not _are_named(assets.values(), ("href",)):
+        return False
+    roles = [one["roles"] for one in assets.values() if "roles" in one]
+    return set(map(type, roles)) <= {list} and set(map(type, chain.from_iterable(roles))) <= {str}
 
 
 def _are_links(links: Any) -> bool:
-    return isinstance(links, list) and all(
-        isinstance(one, dict) and _is_named(one, "href") and _is_named(one, "rel") for one in links
-    )
+    return isinstance(links, list) and _are_named(links, ("href", "rel"))
 
 
-def _is_named(one: JSON, name: str) -> bool:
-    """Whether a member is a text that is not empty, and those that asset and link share are texts or absent."""
-    return (
-        type(one.get(name)) is str
-        and one[name] != ""
-        and type(one.get("type")) in _TEXT_OR_NONE
-        and type(one.get("title")) in _TEXT_OR_NONE
-        and type(one.get("description")) in _TEXT_OR_NONE
-    )
-
-
-def _are_texts(values: Any) -> bool:
-    return values is None or (isinstance(values, list) and all(isinstance(one, str) for one in values))
+def _are_named(ones: Collection[Any], names: Iterable[str]) -> bool:
+    """Whether all are objects of which these members are texts that are not empty, and those that asset and link share texts or absent."""
+    if not set(map(type, ones)) <= {dict}:
+        return False
+    for name in names:
+        values = [one.get(name) for one in ones]
+        if not set(map(type, values)) <= {str} or "" in values:
+            return False
+    return all({type(one.get(name)) for one in ones} <= _TEXT_OR_NONE for name in ("type", "title", "description"))
 
 
 def _are_urls(values: Any) -> bool:

@@ -100,3 +100,21 @@ def test_other_callers_are_served_while_many_items_are_looked_at(editor: Editor)
     thread.join()
     assert took[0] > 0
     assert sorted(waits)[len(waits) // 2] < took[0] / 4
+
+
+def test_many_items_are_refused_as_few_are(editor: Editor) -> None:
+    """More than one batch: those before the wrong one were in the database already, and go again."""
+    sent = [item(f"batch-{number:04}") for number in range(250)]
+    sent[240]["geometry"]["coordinates"][0][-1] = [16.5, 48.5]
+    errors = is_problem(editor.client.post(BULK, json=batch(*sent)), 400, "INVALID_ITEMS")["errors"]
+    assert [(one["number"], one["id"], one["code"]) for one in errors] == [(240, "batch-0240", "INVALID_GEOMETRY")]
+    sent[240] = item("batch-0240")
+    assert editor.rows("select count(*) from pgstac.items where starts_with(id, 'batch-')") == [(0,)]
+    assert editor.client.post(BULK, json=batch(*sent[:200])).json()["success"] == 200
+    assert is_problem(editor.client.post(BULK, json=batch(*sent[100:])), 409, "ITEM_EXISTS")["number"] == 100
+    assert editor.client.post(BULK, json=batch(*sent[100:], method="upsert")).json()["success"] == 150
+    assert editor.rows("select count(*) from pgstac.items where starts_with(id, 'batch-')") == [(250,)]
+    assert [kind for kind, _ in editor.events(OWN, "batch-0150")] == ["CREATE", "UPDATE"]
+    conditional = editor.client.post(BULK, json=batch(*sent), headers={"If-Match": '"x"'})
+    is_problem(conditional, 409, "ITEM_EXISTS")
+    is_problem(editor.client.post("/collections/none/bulk_items", json=batch(*sent)), 400, "INVALID_ITEMS")

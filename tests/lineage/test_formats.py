@@ -48,10 +48,23 @@ NUMBERS = (
     | st.integers(-50, 50).map(float)
 )
 TEXTS = st.text(max_size=5) | st.sampled_from(
-    [":1234567890123456", "1.0,", "a1e-7,", '"', "\\", "null", "-0.0", "\U0001f600", "\uffff", "9" * 40]
+    [
+        ":1234567890123456",
+        "1.0,",
+        "[2.0]",
+        "}.0,",
+        "a1e-7,",
+        '"',
+        "\\",
+        "null",
+        "-0.0",
+        "\U0001f600",
+        "\uffff",
+        "9" * 40,
+    ]
 )
 ANY_JSON = st.recursive(
-    st.none() | st.booleans() | NUMBERS | TEXTS,
+    st.none() | st.booleans() | NUMBERS | st.sampled_from([1e-7, 1e21, 2.0**53, float("nan"), float("inf")]) | TEXTS,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=4),
 )
 
