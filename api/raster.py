@@ -9,10 +9,9 @@ from uuid import UUID
 
 import attr
 import pystac
-import rasterio
 from fastapi import FastAPI, Path
 from psycopg.rows import dict_row
-from rio_tiler.io import BaseReader, Reader
+from rio_tiler.io import BaseReader
 from rio_tiler.types import AssetInfo, AssetType
 from starlette.requests import Request
 from starlette.responses import Response
@@ -30,6 +29,8 @@ from api.settings import ApiSettings
 from api.signatures import PARAMETER
 from api.signed import NAME, SIGNATURE, SIGNED, Resigned, note_private
 from api.signed import router as signed_router
+from api.tiles.encode import render_image
+from api.tiles.reader import FastReader
 from db.queries import sql
 from ingest.edits.hrefs import drop_foreign_assets, named_uploads
 from ingest.settings import IngestSettings
@@ -40,15 +41,6 @@ def no_algorithm() -> None:
     """Post-processing by algorithm is off."""
 
 
-@attr.s
-class CogReader(Reader):
-    """rio-tiler's reader; opens a file as GeoTIFF or not at all, whatever drivers the process has."""
-
-    def __attrs_post_init__(self) -> None:
-        self.dataset = self.dataset or self._ctx_stack.enter_context(rasterio.open(self.input, driver="GTiff"))
-        super().__attrs_post_init__()  # type: ignore[no-untyped-call]
-
-
 def reader_of(settings: ApiSettings) -> type[PgSTACReader]:
     """A reader whose assets are our own COGs, found by id; any other asset is refused."""
     ours = re.compile(re.escape(f"{settings.public_url.rstrip('/')}/uploads/") + r"([0-9a-f-]{36})/data\.tif")
@@ -56,7 +48,7 @@ def reader_of(settings: ApiSettings) -> type[PgSTACReader]:
 
     @attr.s
     class OwnReader(PgSTACReader):
-        reader: type[BaseReader] = attr.ib(default=CogReader)
+        reader: type[BaseReader] = attr.ib(default=FastReader)
 
         def _get_asset_info(self, asset: AssetType) -> AssetInfo:
             info = super()._get_asset_info(asset)
@@ -123,6 +115,7 @@ def create_raster_app(settings: ApiSettings) -> FastAPI:
         path_dependency=path_dependency,
         **hinted(item_of),
         process_dependency=no_algorithm,
+        render_func=render_image,
         router_prefix="/collections/{collection_id}/items/{item_id}",
         add_viewer=True,
         templates=map_templates(root),
