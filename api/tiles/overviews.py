@@ -10,6 +10,7 @@ Sources: GDAL 3.12, `GDALBandGetBestOverviewLevel2` and `VRTWarpedDataset`; each
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,8 +61,8 @@ def grid_for(
     return best
 
 
-def picked(length: int, image: int) -> NDArray[np.float64]:
+def picked(length: int, image: int) -> NDArray[Any]:
     """Centres of the grid's pixels that an image's pixels take, along one side, in pixels of the grid."""
     if length == image:
         return np.arange(image) + 0.5
-    return np.floor((np.arange(image) + 0.5) * (length / image) + 1e-10).astype(np.float64) + 0.5
+    return np.floor((np.arange(image) + 0.5) * (length / image) + 1e-10) + 0.5

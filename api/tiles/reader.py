@@ -162,7 +162,7 @@ class FastReader(Reader):
         xs = west + picked(grid.width, image.width) * ((east - west) / grid.width)
         ys = north - picked(grid.height, image.height) * ((north - south) / grid.height)
         shape = levels[grid.level] if grid.level is not None else (facts.width, facts.height)
-        to_pixel = Affine.scale(shape[0] / facts.width, shape[1] / facts.height) * ~facts.transform
+        to_pixel = Affine.scale(shape[0] / facts.width, shape[1] / facts.height) @ ~facts.transform
         where = source_positions(xs, ys, image.crs, facts.crs, to_pixel)
         if where is None:
             return None
