@@ -41,6 +41,7 @@ class Facts:
     descriptions: tuple[str | None, ...]
     scales: tuple[float, ...]
     offsets: tuple[float, ...]
+    statistics: tuple[tuple[float, float] | None, ...]
     colormap: dict[int, tuple[int, int, int, int]]
     has_overviews: bool
     resolutions: dict[str, tuple[float, float]] = field(default_factory=dict)
@@ -71,6 +72,7 @@ def facts_of(dataset: DatasetReader) -> Facts:
         descriptions=dataset.descriptions,
         scales=dataset.scales,
         offsets=dataset.offsets,
+        statistics=tuple(_range(dataset.tags(band)) for band in dataset.indexes),
         colormap=_colormap(dataset),
         has_overviews=bool(dataset.overviews(1)),
     )
@@ -117,6 +119,13 @@ def _crosses_dateline(dataset: DatasetReader) -> bool:
         return False
     west, _, east, _ = dataset.bounds
     return bool(min(west, east) < -180 or max(west, east) > 180)
+
+
+def _range(tags: dict[str, str]) -> tuple[float, float] | None:
+    try:
+        return float(tags["STATISTICS_MINIMUM"]), float(tags["STATISTICS_MAXIMUM"])
+    except KeyError:
+        return None
 
 
 def _colormap(dataset: DatasetReader) -> dict[int, tuple[int, int, int, int]]:

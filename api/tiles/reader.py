@@ -25,7 +25,7 @@ from rio_tiler.utils import cast_to_sequence, output_size
 
 from api.tiles import pixels
 from api.tiles.facts import NODATA, NONE, OTHER, Facts, facts_of, level_sizes
-from api.tiles.overviews import Grid, grid_for, picked
+from api.tiles.overviews import Grid, Sizes, grid_for, picked
 from api.tiles.pool import POOL, Key, Pool, forget_errors, key_of, open_level
 from api.tiles.warp import source_positions
 
@@ -144,16 +144,19 @@ class FastReader(Reader):
             bbox = array_bounds(native[1], native[0], from_bounds(*bbox, *native))
         return Image(bbox, crs, name, width, height, native)
 
+    def levels(self) -> Sizes:
+        """Sizes of the overviews, the finest first; looked up when they are needed."""
+        key = self._key
+        if key is None or not self.facts.has_overviews:
+            return ()
+        found: Sizes = self.pool.facts(Key(key.path, key.identity, -1), lambda: level_sizes(self.pool, key))
+        return found
+
     def _fast(self, image: Image | None, bands: tuple[int, ...], options: dict[str, Any]) -> ImageData | None:
         if image is None or not set(bands) <= set(self.facts.indexes):
             return None
-        facts, key = self.facts, self._key
+        facts, key, levels = self.facts, self._key, self.levels()
         assert key is not None
-        levels = (
-            self.pool.facts(Key(key.path, key.identity, -1), lambda: level_sizes(self.pool, key))
-            if facts.has_overviews
-            else ()
-        )
         size = image.width, image.height
         grid = grid_for(image.native, size, (facts.width, facts.height), levels, mixed=False)
         west, south, east, north = image.bounds
@@ -202,12 +205,18 @@ def _as_image(
 ) -> ImageData:
     """rio-tiler's image, as the end of `rio_tiler.reader.read` makes it."""
     data: Any = np.ma.MaskedArray(found.values, mask=found.missing)
+    ranges: Any = [facts.statistics[band - 1] for band in bands]
+    if None in ranges:
+        ranges = None
     scales = np.array([facts.scales[band - 1] for band in bands])
     offsets = np.array([facts.offsets[band - 1] for band in bands])
     if options.get("unscale"):
         data = data.astype("float32", casting="unsafe")
         np.multiply(data, scales.reshape((-1, 1, 1)), out=data, casting="unsafe")
         np.add(data, offsets.reshape((-1, 1, 1)), out=data, casting="unsafe")
+        if ranges:
+            scaled = np.array(ranges) * scales.reshape((-1, 1)) + offsets.reshape((-1, 1))
+            ranges = [tuple(one) for one in scaled.tolist()]
         scales, offsets = np.ones(len(bands)), np.zeros(len(bands))
     if post_process := options.get("post_process"):
         data = post_process(data)
@@ -217,6 +226,7 @@ def _as_image(
         crs=image.crs,
         band_names=[f"b{band}" for band in bands],
         band_descriptions=[facts.descriptions[band - 1] or f"b{band}" for band in bands],
+        dataset_statistics=ranges,
         nodata=nodata,
         alpha_mask=found.alpha,
         scales=scales.tolist(),
