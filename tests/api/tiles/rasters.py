@@ -25,7 +25,7 @@ class Kind:
     dtype: str = "uint8"
     bands: int = 1
     crs: str = "EPSG:32633"
-    transform: Affine = Affine(20, 0, 499_980, 0, -20, 5_400_000)
+    transform: Affine = field(default_factory=lambda: from_origin(499_980, 5_400_000, 20, 20))
     nodata: float | None = None
     missing: str = ""  # "mask", "alpha", or the value nodata
     side: int = SIDE
