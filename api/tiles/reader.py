@@ -12,7 +12,9 @@ from typing import Any
 import attr
 import numpy as np
 from affine import Affine
+from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
+from rasterio.errors import RasterioError
 from rasterio.transform import array_bounds, from_bounds
 from rasterio.warp import transform_bounds
 from rio_tiler.constants import WGS84_CRS
@@ -21,9 +23,10 @@ from rio_tiler.expression import parse_expression
 from rio_tiler.io import Reader
 from rio_tiler.models import ImageData
 from rio_tiler.types import BBox, Indexes
-from rio_tiler.utils import cast_to_sequence, output_size
+from rio_tiler.utils import cast_to_sequence, non_alpha_indexes, output_size
 
 from api.tiles import pixels
+from api.tiles.bounds import check_size
 from api.tiles.facts import NODATA, NONE, OTHER, Facts, facts_of, level_sizes
 from api.tiles.overviews import Grid, Sizes, grid_for, picked
 from api.tiles.pool import POOL, Key, Pool, forget_errors, key_of, open_level
@@ -37,11 +40,10 @@ _KNOWN = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """What is asked for: extent, CRS and its name, size, and the raster's resolution there (x, y; y negative)."""
+    """What is asked for: extent, CRS, size, and the size that the extent has at the raster's resolution."""
 
     bounds: BBox
     crs: CRS
-    name: str
     width: int
     height: int
     native: tuple[int, int]
@@ -52,6 +54,8 @@ class FastReader(Reader):
     """Reads a GeoTIFF out of the pool."""
 
     pool: Pool = attr.ib(default=POOL)
+    dataset: Any
+    transform: Any
     facts: Facts = attr.ib(init=False)
     _key: Key | None = attr.ib(init=False, default=None)
 
@@ -80,12 +84,19 @@ class FastReader(Reader):
         buffer: float | None = None,
         **kwargs: Any,
     ) -> ImageData:
-        """Read part of the raster: parameters, result and errors are those of `Reader.part`."""
-        options = {**self.options, **kwargs}
-        if self._is_fast(dst_crs or bounds_crs, options):
-            bands = parse_expression(expression) if expression else cast_to_sequence(indexes)
-            image = self._image(bbox, dst_crs or bounds_crs, bounds_crs, (width, height, max_size), buffer)
-            found = self._fast(image, tuple(bands or self.facts.indexes), options)
+        """Read part of the raster: parameters, result and errors are those of `Reader.part`.
+
+        Raises:
+            Problem: 400 IMAGE_TOO_LARGE.
+        """
+        options, crs = {**self.options, **kwargs}, dst_crs or bounds_crs
+        bands = tuple((parse_expression(expression) if expression else cast_to_sequence(indexes)) or self._all_bands())
+        image = self._image(bbox, crs, bounds_crs, (width, height, max_size), buffer)
+        if image is None:
+            check_size(width or max_size or 1, height or max_size or 1, len(bands), self.dataset.dtypes[0])
+        else:
+            check_size(image.width, image.height, len(bands), self.dataset.dtypes[0])
+            found = self._fast(image, bands, options) if self._is_fast(crs, options) else None
             if found is not None:
                 found.assets = [self.input]
                 return found.apply_expression(expression) if expression else found
@@ -94,6 +105,26 @@ class FastReader(Reader):
             bbox, dst_crs=dst_crs, bounds_crs=bounds_crs, indexes=indexes, expression=expression, max_size=max_size,
             height=height, width=width, buffer=buffer, **kwargs,
         )  # fmt: skip
+
+    def read(self, indexes: Indexes | None = None, expression: str | None = None, **kwargs: Any) -> ImageData:
+        """Read the whole raster, as `Reader.read`.
+
+        Raises:
+            Problem: 400 IMAGE_TOO_LARGE.
+        """
+        asked = {f"output_{side}": kwargs.get(side) for side in ("height", "width")}
+        height, width = output_size(
+            dataset_height=self.dataset.height,
+            dataset_width=self.dataset.width,
+            max_size=kwargs.get("max_size"),
+            **asked,
+        )
+        bands = (parse_expression(expression) if expression else cast_to_sequence(indexes)) or self._all_bands()
+        check_size(width, height, len(bands), self.dataset.dtypes[0])
+        return super().read(indexes=indexes, expression=expression, **kwargs)
+
+    def _all_bands(self) -> tuple[int, ...]:
+        return self.facts.indexes if self._key is not None else tuple(non_alpha_indexes(self.dataset))
 
     def _is_fast(self, crs: CRS, options: dict[str, Any]) -> bool:
         if self._key is None or self.facts.missing == OTHER or not _KNOWN.issuperset(options):
@@ -121,10 +152,9 @@ class FastReader(Reader):
             raise InvalidBufferSize("`buffer` must be a multiple of `0.5` (e.g: 0.5, 1, 1.5, ...).")
         if bounds_crs != crs:
             bbox = transform_bounds(bounds_crs, crs, *bbox, densify_pts=21)
-        name = crs.to_wkt()
         try:
-            resolution = self.facts.resolution_in(crs, name)
-        except (ValueError, ArithmeticError):
+            resolution = self._resolution(crs)
+        except (CPLE_BaseError, RasterioError, ValueError, ArithmeticError):
             return None
         width, height, max_size = size
         native = _native_size(bbox, resolution, width, height)
@@ -142,7 +172,14 @@ class FastReader(Reader):
             width, height = width + int(buffer * 2), height + int(buffer * 2)
             native = _native_size(bbox, resolution, width, height)
             bbox = array_bounds(native[1], native[0], from_bounds(*bbox, *native))
-        return Image(bbox, crs, name, width, height, native)
+        return Image(bbox, crs, width, height, native)
+
+    def _resolution(self, crs: CRS) -> tuple[float, float]:
+        if crs == self.crs:
+            return self.transform.a, self.transform.e
+        if self._key is None:
+            raise ValueError("not a file of the pool")
+        return self.facts.resolution_in(crs, crs.to_wkt())
 
     def levels(self) -> Sizes:
         """Sizes of the overviews, the finest first; looked up when they are needed."""
@@ -152,8 +189,8 @@ class FastReader(Reader):
         found: Sizes = self.pool.facts(Key(key.path, key.identity, -1), lambda: level_sizes(self.pool, key))
         return found
 
-    def _fast(self, image: Image | None, bands: tuple[int, ...], options: dict[str, Any]) -> ImageData | None:
-        if image is None or not set(bands) <= set(self.facts.indexes):
+    def _fast(self, image: Image, bands: tuple[int, ...], options: dict[str, Any]) -> ImageData | None:
+        if not set(bands) <= set(self.facts.indexes):
             return None
         facts, key, levels = self.facts, self._key, self.levels()
         assert key is not None
