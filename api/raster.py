@@ -35,6 +35,7 @@ from api.signed import router as signed_router
 from api.tiles.at_once import call_at_once
 from api.tiles.encode import render_image
 from api.tiles.grids import GRIDS, Geometry, geometry_in
+from api.tiles.items import stored_item
 from api.tiles.reader import FastReader
 from db.queries import sql
 from ingest.edits.hrefs import drop_foreign_assets, named_uploads
@@ -97,9 +98,9 @@ def item_of(
     asked = (item_id, collection_id, list(principals_of(request)), SIGNED in request.scope)
     with request.app.state.dbpool.connection() as conn, conn.cursor(row_factory=dict_row) as cursor:
         row = cursor.execute(sql("api.item"), asked).fetchone()
-        if row is None or row["item"] is None:
+        if row is None:
             raise Problem(404, "NOT_FOUND", "there is no such item")
-        item: dict[str, Any] = row["item"]
+        item = stored_item(row)
         if named := named_uploads([item]):
             found = cursor.execute(sql("sharing.readable_uploads"), (list(named), row["principals"])).fetchall()
             drop_foreign_assets(item, {one["id"] for one in found})
