@@ -35,7 +35,7 @@ from ingest.collection_files import ensure_collections
 from ingest.store import lock_items, write_items
 
 COLLECTION = "sentinel-2-l2a"
-NUMBER, CONNECTIONS, DURATION_S, ROUNDS = 48, 8, 6.0, 3
+NUMBER, CONNECTIONS, DURATION_S, ROUNDS = 36, 8, 5.0, 3
 MERCATOR = morecantile.tms.get("WebMercatorQuad")
 #: Name -> raster, zoom, format, options of the URL.
 TILES = {

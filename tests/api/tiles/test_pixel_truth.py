@@ -31,7 +31,7 @@ MERCATOR = morecantile.tms.get("WebMercatorQuad")
 PLATE = morecantile.tms.get("WorldCRS84Quad")
 #: GDAL's own error and ours.
 _SLACK_PX = 0.125 + 0.03
-_TILES = sized(2, 30)
+_TILES = sized(2, 12)
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
