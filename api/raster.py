@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import cached_property
 from typing import Annotated, Any
 from uuid import UUID
 
 import attr
 import pystac
-import rasterio
 from fastapi import FastAPI, Path
 from psycopg.rows import dict_row
-from rio_tiler.io import BaseReader, Reader
+from rio_tiler.io import BaseReader
+from rio_tiler.models import ImageData
 from rio_tiler.types import AssetInfo, AssetType
+from rio_tiler.utils import cast_to_sequence
 from starlette.requests import Request
 from starlette.responses import Response
 from titiler.core.dependencies import AssetsParams, ColorMapParams, DatasetParams, ImageRenderingParams
@@ -30,6 +32,11 @@ from api.settings import ApiSettings
 from api.signatures import PARAMETER
 from api.signed import NAME, SIGNATURE, SIGNED, Resigned, note_private
 from api.signed import router as signed_router
+from api.tiles.at_once import call_at_once
+from api.tiles.encode import render_image
+from api.tiles.grids import GRIDS, Geometry, geometry_in
+from api.tiles.items import stored_item
+from api.tiles.reader import FastReader
 from db.queries import sql
 from ingest.edits.hrefs import drop_foreign_assets, named_uploads
 from ingest.settings import IngestSettings
@@ -40,15 +47,6 @@ def no_algorithm() -> None:
     """Post-processing by algorithm is off."""
 
 
-@attr.s
-class CogReader(Reader):
-    """rio-tiler's reader; opens a file as GeoTIFF or not at all, whatever drivers the process has."""
-
-    def __attrs_post_init__(self) -> None:
-        self.dataset = self.dataset or self._ctx_stack.enter_context(rasterio.open(self.input, driver="GTiff"))
-        super().__attrs_post_init__()  # type: ignore[no-untyped-call]
-
-
 def reader_of(settings: ApiSettings) -> type[PgSTACReader]:
     """A reader whose assets are our own COGs, found by id; any other asset is refused."""
     ours = re.compile(re.escape(f"{settings.public_url.rstrip('/')}/uploads/") + r"([0-9a-f-]{36})/data\.tif")
@@ -56,7 +54,19 @@ def reader_of(settings: ApiSettings) -> type[PgSTACReader]:
 
     @attr.s
     class OwnReader(PgSTACReader):
-        reader: type[BaseReader] = attr.ib(default=CogReader)
+        reader: type[BaseReader] = attr.ib(default=FastReader)
+
+        @cached_property
+        def _dst_geom_in_tms_crs(self) -> Geometry:
+            size = self.width or 0, self.height or 0
+            return geometry_in(self.tms.rasterio_crs, self.crs, self.transform, size, tuple(self.bounds))
+
+        def tile(
+            self, tile_x: int, tile_y: int, tile_z: int, assets: Any = None, *rest: Any, **options: Any
+        ) -> ImageData:
+            if len(cast_to_sequence(assets) or ()) == 1:
+                options.setdefault("threads", 1)  # in this thread, not in one that is made for it
+            return super().tile(tile_x, tile_y, tile_z, assets, *rest, **options)
 
         def _get_asset_info(self, asset: AssetType) -> AssetInfo:
             info = super()._get_asset_info(asset)
@@ -88,15 +98,15 @@ def item_of(
     asked = (item_id, collection_id, list(principals_of(request)), SIGNED in request.scope)
     with request.app.state.dbpool.connection() as conn, conn.cursor(row_factory=dict_row) as cursor:
         row = cursor.execute(sql("api.item"), asked).fetchone()
-        if row is None or row["item"] is None:
+        if row is None:
             raise Problem(404, "NOT_FOUND", "there is no such item")
-        item: dict[str, Any] = row["item"]
+        item = stored_item(row)
         if named := named_uploads([item]):
             found = cursor.execute(sql("sharing.readable_uploads"), (list(named), row["principals"])).fetchall()
             drop_foreign_assets(item, {one["id"] for one in found})
     note_private(request, is_private=not row["is_public"])
     item["properties"].pop("deprecated", None)  # pystac would warn of every tile of an older version
-    found_item = pystac.Item.from_dict(item)
+    found_item = pystac.Item.from_dict(item, preserve_dict=False)
     note_preview(request, found_item)
     return found_item
 
@@ -123,7 +133,9 @@ def create_raster_app(settings: ApiSettings) -> FastAPI:
         path_dependency=path_dependency,
         **hinted(item_of),
         process_dependency=no_algorithm,
+        render_func=render_image,
         router_prefix="/collections/{collection_id}/items/{item_id}",
+        supported_tms=GRIDS,
         add_viewer=True,
         templates=map_templates(root),
         get_renders=renders_of,
@@ -139,6 +151,7 @@ def create_raster_app(settings: ApiSettings) -> FastAPI:
     add_handlers(app)
     for kind in (ValueError, IndexError):  # what rio-tiler and titiler raise for options that do not fit
         app.add_exception_handler(kind, _on_bad_option)
+    call_at_once(app, blocking={item_of})
     app.add_middleware(Mounted)
     app.add_middleware(Unkept)
     app.add_middleware(Resigned)

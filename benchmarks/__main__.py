@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks import bulk, busy, growth, harvest, limits, load, search, uploads
+from benchmarks import bulk, busy, growth, harvest, limits, load, search, tiles, uploads
 from db import cluster
 from db.settings import DatabaseSettings
 
@@ -28,6 +28,7 @@ PARTS: dict[str, Callable[[DatabaseSettings], dict[str, float]]] = {
     "busy": busy.run,
     "uploads": uploads.run,
     "limits": limits.run,
+    "tiles": tiles.run,
 }
 
 

@@ -7,7 +7,7 @@ import socket
 import statistics
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmarks.peers import Peer
@@ -59,8 +59,10 @@ class Client:
         self._connection.close()
 
 
-def interleaved(peers: Sequence[Peer], make: Callable[[int], Request], number: int) -> dict[str, list[float]]:
-    """Seconds of each of `number` requests at each server.
+def interleaved(
+    peers: Sequence[Peer], make: Callable[[int], Request] | Mapping[str, Callable[[int], Request]], number: int
+) -> dict[str, list[float]]:
+    """Seconds of each of `number` requests at each server; `make` is one for all, or by name where they are asked in different words.
 
     Servers are asked in turns that begin with another one each time, some requests a turn, of which the first is not counted: a
     server whose code and data were just pushed out of the processor's caches by another one is not what its users meet.
@@ -69,9 +71,10 @@ def interleaved(peers: Sequence[Peer], make: Callable[[int], Request], number: i
     seconds: dict[str, list[float]] = {peer.name: [] for peer in peers}
     try:
         for begin in range(0, number, _IN_TURN):
-            asked = [make(n) for n in range(begin, min(begin + _IN_TURN, number))]
             for turn in range(len(clients)):
                 client = clients[(turn + begin // _IN_TURN) % len(clients)]
+                made = make[client.peer.name] if isinstance(make, Mapping) else make
+                asked = [made(n) for n in range(begin, min(begin + _IN_TURN, number))]
                 client.reopen()
                 client.ask(asked[-1])
                 seconds[client.peer.name] += [client.timed(request)[0] for request in asked]

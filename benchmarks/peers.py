@@ -43,12 +43,26 @@ class Peer:
     root: str = ""
 
 
-def stock_python(folder: Path) -> Path:
+#: What stock tile servers run on, at our versions.
+_TILES = (
+    "titiler-core",
+    "titiler-pgstac",
+    "rio-tiler",
+    "rasterio",
+    "numpy",
+    "psycopg",
+    "psycopg-binary",
+    "psycopg-pool",
+    *_SHARED[3:],
+)
+
+
+def stock_python(folder: Path, name: str = "stock", packages: tuple[str, ...] = _SHARED) -> Path:
     """The interpreter of an environment with the stock server, at our versions of it and of what it shares with us; made when missing."""
-    python = folder / "stock" / "bin" / "python"
+    python = folder / name / "bin" / "python"
     if not python.exists():
-        venv.create(folder / "stock", with_pip=True)
-    wanted = [f"{name}=={version(name)}" for name in _SHARED]
+        venv.create(folder / name, with_pip=True)
+    wanted = [f"{name}=={version(name)}" for name in packages]
     pip = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check")
     subprocess.run([str(python), *pip, *wanted], check=True)
     return python
@@ -77,6 +91,24 @@ def stock(database: DatabaseSettings, folder: Path, *, api_hydrate: bool) -> Ite
     command = [str(stock_python(folder)), *_STOCK, str(port)]
     with _running(name, command, database, own, folder, f"http://127.0.0.1:{port}/_mgmt/ping"):
         yield Peer(name, port)
+
+
+@contextlib.contextmanager
+def titiler(database: DatabaseSettings, folder: Path) -> Iterator[Peer]:
+    """titiler-core, in one process as ours; it needs no database."""
+    port = free_port(0)
+    command = [str(stock_python(folder, "tiles", _TILES)), "benchmarks/titiler_core.py", str(port)]
+    with _running("titiler", command, database, {}, folder, f"http://127.0.0.1:{port}/ping"):
+        yield Peer("titiler", port)
+
+
+@contextlib.contextmanager
+def titiler_pgstac(database: DatabaseSettings, folder: Path) -> Iterator[Peer]:
+    """titiler-pgstac on the same database."""
+    port, python = free_port(0), stock_python(folder, "tiles", _TILES)
+    command = [str(python), "-m", "uvicorn", "titiler.pgstac.main:app", "--host", "127.0.0.1", "--port", str(port)]
+    with _running("titiler-pgstac", command, database, {}, folder, f"http://127.0.0.1:{port}/healthz"):
+        yield Peer("titiler-pgstac", port)
 
 
 @contextlib.contextmanager

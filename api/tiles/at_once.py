@@ -1,0 +1,43 @@
+"""FastAPI gives each dependency that is no coroutine a turn in a thread. titiler's only read parameters, and a tile has a dozen of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from functools import cache
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import APIRoute
+
+
+def call_at_once(app: FastAPI, blocking: Collection[Callable[..., Any]]) -> None:
+    """Call the dependencies of all routes where they are needed, except those that wait for something. Parameters stay as they are."""
+    for one in _dependants(app):
+        _change(one, blocking)
+
+
+def _dependants(app: FastAPI) -> Iterator[Dependant]:
+    """What each route depends on. FastAPI keeps that of included routes in contexts of their inclusion."""
+    for route in app.routes:
+        if isinstance(route, APIRoute):
+            yield route.dependant
+        elif contexts := getattr(route, "effective_route_contexts", None):
+            yield from (one.dependant for one in contexts() if one.dependant is not None)
+
+
+def _change(dependant: Dependant, blocking: Collection[Callable[..., Any]]) -> None:
+    for one in dependant.dependencies:
+        _change(one, blocking)
+        if one.call is not None and one.call not in blocking:
+            one.call = _at_once(one.call)
+
+
+@cache
+def _at_once(call: Callable[..., Any]) -> Callable[..., Any]:
+    """The same as a coroutine; one for each call, for FastAPI asks a dependency once a request and knows it by this."""
+
+    async def called(**values: Any) -> Any:
+        return call(**values)
+
+    return called

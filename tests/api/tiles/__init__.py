@@ -1,0 +1,1 @@
+"""Pixels: reader, tables, encoders, against rio-tiler and titiler."""
