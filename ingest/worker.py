@@ -45,6 +45,7 @@ from ingest.uploads.removal import sweep
 from ingest.uploads.self_check import report_protection
 from lineage.errors import LineageError
 from lineage.keys import Signer, load_signer
+from lineage.published import Published
 from lineage.sequencer import sequence
 from lineage.settings import LineageSettings
 
@@ -224,14 +225,14 @@ async def _work_while_connected(
 ) -> None:
     database = resolve(database)  # the private cluster may have come back on another port
     app = create_worker_app(settings, database, sources)
-    signer = load_signer(LineageSettings())
+    signer, published = load_signer(LineageSettings()), Published.of(LineageSettings())
     async with open_pool(database) as pool, app.open_async():
         parts = _Parts(settings, pool, sources)
         await adopt_files(pool, settings.collections_dir)
         await ensure_collections(pool)
         async with asyncio.TaskGroup() as group:
             loops = [
-                group.create_task(_every(settings.sequencer_interval_s, lambda: _sequence(pool, signer))),
+                group.create_task(_every(settings.sequencer_interval_s, lambda: _sequence(pool, signer, published))),
                 group.create_task(_every(settings.worker_stalled_s / 2, lambda: _take_up(app, parts))),
                 group.create_task(_every(PACKING_S, lambda: pack_waiting(pool))),
                 group.create_task(_every(SUMMARIES_S, lambda: build_indexes(pool))),
@@ -242,7 +243,7 @@ async def _work_while_connected(
             for loop in loops:
                 loop.cancel()
         with contextlib.suppress(psycopg.Error, LineageError):
-            await sequence(pool, signer)
+            await sequence(pool, signer, published=published)
 
 
 async def _serve_jobs(app: procrastinate.App, parts: _Parts, stop: asyncio.Event) -> None:
@@ -273,10 +274,10 @@ async def _serve_jobs(app: procrastinate.App, parts: _Parts, stop: asyncio.Event
         raise exceptions.ConnectorException("the queue's worker ended")
 
 
-async def _sequence(pool: Pool, signer: Signer) -> None:
+async def _sequence(pool: Pool, signer: Signer, published: Published) -> None:
     """Number new events; a log that needs a person does not keep the queue from working."""
     try:
-        await sequence(pool, signer)
+        await sequence(pool, signer, published=published)
     except LineageError as error:
         log.error("the log cannot go on", extra={"reason": str(error)})
         await asyncio.sleep(60)

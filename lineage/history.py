@@ -46,6 +46,12 @@ async def newest_note(conn: AsyncConnection[Row]) -> str | None:
     return str(row["note"]) if row else None
 
 
+async def note_of(conn: AsyncConnection[Row], size: int) -> str | None:
+    """The signed checkpoint of a size, None when there is none."""
+    rows = await (await conn.execute(sql("lineage.checkpoints_of"), ([size],))).fetchall()
+    return str(rows[0]["note"]) if rows else None
+
+
 async def keys(conn: AsyncConnection[Row]) -> list[Row]:
     """All keys that ever signed, public parts only."""
     return await (await conn.execute(sql("lineage.signing_keys"))).fetchall()

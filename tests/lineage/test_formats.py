@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 from lineage import multihash, verify
 from lineage.canonical import NotCanonical, canonical, is_exact, item_sha256
 from lineage.ids import uuid7
-from lineage.note import checkpoint_text, sign_note
-from lineage.sequencer import key_id
+from lineage.note import checkpoint_text, key_id, sign_note
 from tests.lineage.samples import signer
 from tests.shared import shared_path
 

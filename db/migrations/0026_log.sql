@@ -1,0 +1,57 @@
+-- The log in full: keys that change, witnesses, tables that nobody but the sequencer's own functions may change.
+
+-- What KEY events have said. A projection: audit makes it again from the events and compares.
+alter table lineage.signing_key add column compromised_since bigint check (compromised_since >= 0);
+comment on column lineage.signing_key.from_size is 'An event key may sign leaves, a log key checkpoints, of from_size <= n < to_size.';
+comment on column lineage.signing_key.compromised_since is 'Leaves from this number on that the key signed are suspect.';
+
+create function lineage.keep_key() returns trigger language plpgsql as $$
+begin
+    if (new.key_id, new.vkey, new.purpose, new.from_size, new.certificate) is distinct from
+        (old.key_id, old.vkey, old.purpose, old.from_size, old.certificate)
+        or (old.to_size is not null and new.to_size is distinct from old.to_size)
+        or (old.compromised_since is not null and coalesce(new.compromised_since > old.compromised_since, true))
+    then
+        raise exception 'a key of the log is retired or revoked, nothing else' using errcode = 'insufficient_privilege';
+    end if;
+    return new;
+end $$;
+create trigger keep_key before update on lineage.signing_key for each row execute function lineage.keep_key();
+create trigger append_only before delete or truncate on lineage.signing_key
+for each statement execute function lineage.refuse_change();
+
+-- Witnesses' signatures of checkpoints: each one line of a signed note.
+create table lineage.cosignature (
+    size bigint not null references lineage.checkpoint (size),
+    witness text not null, -- name+hash of its verifier key
+    line text not null check (octet_length(line) <= 2000),
+    created_at timestamptz not null default now(),
+    primary key (size, witness)
+);
+create trigger append_only before update or delete or truncate on lineage.cosignature
+for each statement execute function lineage.refuse_change();
+create trigger append_only before update or delete or truncate on lineage.event_hash
+for each statement execute function lineage.refuse_change();
+
+-- Tiles are written once. Partial ones go when the full one is there, by this function alone.
+create trigger append_only before update or truncate on lineage.log_tile
+for each statement execute function lineage.refuse_change();
+create function lineage.keep_tile() returns trigger language plpgsql as $$
+begin
+    if not exists (
+        select from lineage.log_tile where level = old.level and idx = old.idx and width = 256 and substr(data, 1, 32 * old.width) = old.data
+    ) or old.width = 256 then
+        raise exception 'the log is append-only: delete of lineage.log_tile is refused' using errcode = 'insufficient_privilege';
+    end if;
+    return old;
+end $$;
+create trigger keep_tile before delete on lineage.log_tile for each row execute function lineage.keep_tile();
+create function lineage.drop_partial_tiles(at_level integer, at_idx bigint) returns void
+language sql security definer set search_path = pg_catalog as $$
+    delete from lineage.log_tile where level = at_level and idx = at_idx and width < 256
+$$;
+
+-- A name may be as long as a leaf lets it; a B-tree's entry may not.
+drop index lineage.event_name;
+create index event_name on lineage.event using hash (name);
+create index event_key on lineage.event (name, seq) where kind = 'KEY';
