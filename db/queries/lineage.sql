@@ -123,6 +123,18 @@ order by seq limit $2;
 select seq, id, kind, name, source, collection, item_id, actor_id, claimed_at, recorded_at, body, body_hash, leaf, sig, key_id
 from lineage.event where seq >= $1 order by seq limit $2;
 
+-- name: tile
+-- One tile as it is published.
+select data from lineage.log_tile where level = $1 and idx = $2 and width = $3;
+
+-- name: leaves_seen
+-- Those leaves of a bundle whose events a caller may see.
+select leaf from lineage.event as e where seq >= $1 and seq < $2
+    and coalesce(e.collection <> all (array(select unnest(federator.hidden_collections($3::text[])))), true)
+    and not exists (select from federator.hidden_items($3::text[]) as h where h.collection_id = e.collection and h.item_id = e.item_id)
+    and federator.may_see_event(kind, name, $3::text[])
+order by seq;
+
 -- name: leaves_between
 -- For the export.
 select seq, body, leaf, sig, recorded_at from lineage.event where seq >= $1 and seq < $2 order by seq;
