@@ -51,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="lineage", description="the log of everything that happened to every item")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("verify", help="check proofs, checkpoints and exported logs offline: FILE... [--key VKEY]")
+    commands.add_parser("witness", help="serve as a witness of logs: serve --dir DIR --log VKEY")
     commands.add_parser("verifier", help="print the verifier as one Python file that needs nothing of ours")
     proof = _command(commands, "proof", _proof, "write the proof of an item's newest event to standard output")
     proof.add_argument("collection")
@@ -98,7 +99,8 @@ async def _proof(conn: Connection, options: argparse.Namespace) -> int:
 
 async def _audit(conn: Connection, options: argparse.Namespace) -> int:
     kept = [*Published.of(LineageSettings()).kept(), *(path.read_text(encoding="utf-8") for path in options.kept)]
-    faults = await audit(conn, kept=kept)
+    witnesses = [word.partition("=")[2] for word in LineageSettings().log_witnesses.split()]
+    faults = await audit(conn, kept=kept, witnesses=witnesses)
     for fault in faults:
         print(f"{fault.code}: {fault}")
     print("the log is whole" if not faults else f"{len(faults)} faults")

@@ -44,6 +44,12 @@ class LineageSettings(BaseSettings):
         description="seconds between two copies of checkpoints",
     )
 
+    log_witnesses: str = Field(
+        "",
+        validation_alias="FEDERATOR_LOG_WITNESSES",
+        description="witnesses that cosign checkpoints: URL=VKEY each, blanks between; empty: none",
+    )
+
     @property
     def published_dir(self) -> Path:
         """Folder of the newest checkpoint that was published, outside the database."""
