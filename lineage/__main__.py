@@ -1,10 +1,10 @@
-"""`python -m lineage verify FILE... | audit | export DIR | ...`: see commands.py. `verify` and `witness` need no database."""
+"""`python -m lineage verify FILE... | audit | export DIR | ...`: see commands.py. `verify`, `witness`, `follow` need no database."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -15,18 +15,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         return verify.main(words[1:])
     if words[:1] == ["witness"]:
-        return _witness(words[1:])
+        from lineage import witness_command
+
+        return witness_command.run(_options("witness", witness_command.add_arguments, words))
+    if words[:1] == ["follow"]:
+        from lineage import follow_command
+
+        return follow_command.run(_options("follow", follow_command.add_arguments, words))
     from lineage import commands
 
     return commands.main(words)
 
 
-def _witness(words: Sequence[str]) -> int:
-    from lineage import witness_command
-
-    parser = argparse.ArgumentParser(prog="lineage witness", description="a witness of logs (C2SP tlog-witness)")
-    witness_command.add_arguments(parser)
-    return witness_command.run(parser.parse_args(words))
+def _options(
+    name: str, add_arguments: Callable[[argparse.ArgumentParser], None], words: Sequence[str]
+) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog=f"lineage {name}")
+    add_arguments(parser)
+    return parser.parse_args(words[1:])
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import orjson
 from psycopg import AsyncConnection
 
 from db.queries import sql
-from lineage.canonical import NotCanonical, item_sha256
+from lineage.canonical import item_hashes
 from lineage.verify import Fault
 
 PORTION = 500
@@ -48,27 +48,6 @@ def _fault(row: Row) -> Fault | None:
         )
     if row["kind"] in ("DELETE", "WITHDRAW"):
         return Fault("item-added", f"{where} is there, and the newest event says that it is gone", row["seq"])
-    if row["item_sha256"] not in _hashes(orjson.loads(row["content"])):
+    if row["item_sha256"] not in item_hashes(orjson.loads(row["content"])):
         return Fault("item-differs", f"{where} is not what its newest event says: an unattributed change", row["seq"])
     return None
-
-
-def _hashes(item: dict[str, Any]) -> set[str]:
-    """Hashes that the item may have been logged with: a null in `datetime` is not stored."""
-    stored = _without_nulls(item)
-    properties = stored.get("properties", {})
-    shapes = [stored]
-    if "datetime" not in properties:
-        shapes.append({**stored, "properties": {**properties, "datetime": None}})
-    try:
-        return {item_sha256(shape) for shape in shapes}
-    except NotCanonical:
-        return set()
-
-
-def _without_nulls(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_nulls(member) for key, member in value.items() if member is not None}
-    if isinstance(value, list):
-        return [_without_nulls(element) for element in value]
-    return value
