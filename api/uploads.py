@@ -164,6 +164,18 @@ async def data(upload_id: str, request: Request) -> Response:
     if upload.state in (State.DELETING, State.DELETED) and upload.item_id is not None:
         deleted = time_text(upload.updated_at)
         raise Problem(410, "DELETED", "the owner has deleted this raster", item_id=upload.item_id, deleted=deleted)
+    if upload.state is State.READY and not path.is_file():
+        await _refuse_damaged(request, upload.id)
     if upload.state is not State.READY or not path.is_file():
         raise Problem(404, "NOT_READY", "this upload has no finished raster")
     return FileResponse(path, media_type=COG_TYPE)
+
+
+async def _refuse_damaged(request: Request, upload_id: UUID) -> None:
+    """Raises Problem: 410: its bytes are no longer what the log names, so it is not served."""
+    async with parts_of(request).pool.connection() as conn:
+        row = await (await conn.execute(sql("scrub.damaged"), (upload_id,))).fetchone()
+    if row is not None:
+        raise Problem(
+            410, "RASTER_DAMAGED", "the stored raster is damaged and out of service", found=time_text(row["found_at"])
+        )

@@ -55,3 +55,10 @@ $$;
 drop index lineage.event_name;
 create index event_name on lineage.event using hash (name);
 create index event_key on lineage.event (name, seq) where kind = 'KEY';
+
+-- Rasters whose bytes are no longer those that the log names (`python -m ingest scrub`): out of service, the file put aside.
+create table federator.damaged_raster (
+    upload_id uuid primary key references federator.upload (id) on delete cascade,
+    found_at timestamptz not null default now(),
+    found_sha256 bytea -- null: there was no file
+);
