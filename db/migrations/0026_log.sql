@@ -62,3 +62,30 @@ create table federator.damaged_raster (
     found_at timestamptz not null default now(),
     found_sha256 bytea -- null: there was no file
 );
+
+-- A role for the service: it may do what the service does, and of what is written in the log change nothing. Run again after a migration.
+-- The caller owns the tables; he may create roles, where it is not there yet.
+create function federator.grant_service(role_name text) returns void language plpgsql as $$
+declare
+    kept constant text[] := array['event', 'event_hash', 'checkpoint', 'cosignature', 'log_tile', 'trace_signature', 'signing_key'];
+    one text;
+begin
+    if not exists (select from pg_roles where rolname = role_name) then
+        execute format('create role %I nologin', role_name);
+    end if;
+    execute format('grant pgstac_ingest to %I', role_name);
+    for one in select nspname from pg_namespace where nspname in ('federator', 'lineage', 'public', 'procrastinate') loop
+        execute format('grant usage on schema %I to %I', one, role_name);
+        execute format('grant select, insert, update, delete on all tables in schema %I to %I', one, role_name);
+        execute format('grant usage, select on all sequences in schema %I to %I', one, role_name);
+        execute format('grant execute on all routines in schema %I to %I', one, role_name);
+    end loop;
+    execute format('revoke execute on function federator.grant_service from %I', role_name);
+    execute format('revoke insert, update, delete on federator.migration, federator.component from %I', role_name);
+    foreach one in array kept loop
+        execute format('revoke update, delete, truncate on lineage.%I from %I', one, role_name);
+    end loop;
+    -- When a key was retired or revoked; a trigger lets nothing else be changed.
+    execute format('grant update (to_size, compromised_since) on lineage.signing_key to %I', role_name);
+end $$;
+revoke execute on function federator.grant_service from public;
