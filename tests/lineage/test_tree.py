@@ -22,7 +22,7 @@ from lineage.tree import (
     subtree_root,
     tiles_needed,
 )
-from tests.shared import shared_path
+from tests.lineage.samples import VECTORS
 
 LEAVES = [b"leaf %d" % number for number in range(2000)]
 HASHES = [leaf_hash(leaf) for leaf in LEAVES]
@@ -41,7 +41,7 @@ def grown(steps: list[int]) -> tuple[Appender, dict[tuple[int, int], bytes]]:
 
 
 def vectors(name: str) -> list[dict[str, Any]]:
-    return list(json.loads(shared_path("lineage", "merkle", name).read_text()))
+    return list(json.loads((VECTORS / "merkle" / name).read_text()))
 
 
 def decoded(value: str | None) -> bytes:
@@ -49,7 +49,7 @@ def decoded(value: str | None) -> bytes:
 
 
 def test_published_hashes() -> None:
-    document = json.loads(shared_path("lineage", "merkle", "rfc6962_hasher_vectors.json").read_text())
+    document = json.loads((VECTORS / "merkle" / "rfc6962_hasher_vectors.json").read_text())
     assert EMPTY_ROOT.hex() in json.dumps(document)
     assert leaf_hash(b"L123456").hex() in json.dumps(document)
     assert node_hash(b"N123", b"N456").hex() in json.dumps(document)
@@ -76,10 +76,10 @@ def test_published_consistency_vectors() -> None:
 
 
 def test_roots_of_the_published_log() -> None:
-    leaves = json.loads(shared_path("lineage", "tlog", "tessera-testlog.leaves.json").read_text())
+    leaves = json.loads((VECTORS / "tlog" / "tessera-testlog.leaves.json").read_text())
     texts = leaves["leaves"] if isinstance(leaves, dict) else leaves
-    key = verify.parse_vkey(shared_path("lineage", "tlog", "tessera-testlog.vkey").read_text().strip())
-    folder = shared_path("lineage", "tlog", "tessera-testlog")
+    key = verify.parse_vkey((VECTORS / "tlog" / "tessera-testlog.vkey").read_text().strip())
+    folder = VECTORS / "tlog" / "tessera-testlog"
     checkpoints = [path for path in folder.rglob("*") if path.is_file() and "checkpoint" in path.name]
     assert checkpoints
     for path in checkpoints:
