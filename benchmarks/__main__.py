@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks import bulk, busy, growth, harvest, limits, load, search, uploads
+from benchmarks import bulk, busy, growth, harvest, limits, load, log, search, uploads
 from db import cluster
 from db.settings import DatabaseSettings
 
@@ -24,6 +24,7 @@ PARTS: dict[str, Callable[[DatabaseSettings], dict[str, float]]] = {
     "load": load.run,
     "bulk": bulk.run,
     "growth": growth.run,
+    "lineage": log.run,
     "search": search.run,
     "busy": busy.run,
     "uploads": uploads.run,

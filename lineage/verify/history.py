@@ -123,7 +123,10 @@ class History:
             self.fault("order", f"event {seq} was recorded before the one in front of it", seq)
         self._last_us = recorded_us
         second = recorded_us // 1_000_000
-        self._times = [min([second, *self._times]), max([second, *self._times])]
+        if not self._times:
+            self._times = [second, second]
+        elif second != self._times[1]:
+            self._times = [min(second, self._times[0]), max(second, self._times[1])]
 
     def _judge_body(self, seq: int, body: str | None, claims: dict[str, Any]) -> dict[str, Any] | None:
         if body is None:
