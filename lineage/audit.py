@@ -35,6 +35,7 @@ from lineage.verify import (
 
 PORTION = 256 * 40
 MAX_FAULTS = 200
+_LARGEST = 2**62
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 Row = dict[str, Any]
@@ -68,14 +69,13 @@ async def audit(
 
 async def _log_faults(conn: AsyncConnection[Row], kept: Sequence[str], witnesses: Sequence[VerifierKey]) -> list[Fault]:
     history = History()
-    stored = {row["size"]: row for row in await _all(conn, "lineage.checkpoints")}
     outside = _Kept(kept, history)
-    cosigned: dict[int, list[str]] = {row["size"]: [] for row in stored.values()} if witnesses else {}
-    for row in await _all(conn, "lineage.cosignatures", (list(cosigned),)):
-        cosigned[row["size"]].append(row["line"])
     number_of_hashes = 0
     async for rows in _portions(conn):
         tiles = await _leaf_tiles(conn, rows)
+        between = (history.tree.size, rows[-1]["seq"] + 1)
+        stored = {row["size"]: row for row in await _all(conn, "lineage.checkpoints_between", between)}
+        cosigned = await _cosignatures(conn, list(stored)) if witnesses else {}
         for row in rows:
             while history.tree.size < row["seq"]:
                 history.missing(_hash_in(tiles, history.tree.size))
@@ -84,12 +84,13 @@ async def _log_faults(conn: AsyncConnection[Row], kept: Sequence[str], witnesses
             _judge_row(row, history)
             history.add(_entry(row), _hash_in(tiles, row["seq"]))
             size = history.tree.size
-            if (checkpoint := stored.pop(size, None)) is not None:
+            if (checkpoint := stored.get(size)) is not None:
                 history.checkpoint(checkpoint["note"], size, bytes(checkpoint["root"]))
                 _judge_cosignatures(checkpoint["note"], cosigned.get(size, ()), witnesses, history)
             outside.judge(size, checkpoint)
         number_of_hashes += await _judge_hashes(conn, rows, history)
-    for size in stored:
+    for row in await _all(conn, "lineage.checkpoints_between", (history.tree.size, _LARGEST)):
+        size = row["size"]
         words = f"checkpoint {size} speaks of {size - history.tree.size} events more than there are: the last ones are missing"
         history.fault("shrunk", words, size)
     outside.end()
@@ -99,6 +100,13 @@ async def _log_faults(conn: AsyncConnection[Row], kept: Sequence[str], witnesses
     await _judge_traces(conn, history)
     verdict = history.end()
     return verdict.faults
+
+
+async def _cosignatures(conn: AsyncConnection[Row], sizes: list[int]) -> dict[int, list[str]]:
+    found: dict[int, list[str]] = {}
+    for row in await _all(conn, "lineage.cosignatures", (sizes,)):
+        found.setdefault(row["size"], []).append(row["line"])
+    return found
 
 
 async def _all(conn: AsyncConnection[Row], name: str, values: Sequence[Any] = ()) -> list[Row]:

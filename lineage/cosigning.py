@@ -68,14 +68,11 @@ class Cosigning:
         for _ in range(_ATTEMPTS):
             path = await read_consistency(conn, one.size, head.size) if one.size else []
             try:
-                answer = await self.http.post(
-                    f"{one.url}/add-checkpoint", content=request_body(one.size, path, head.note)
-                )
+                status, text = await self._post(one, request_body(one.size, path, head.note))
             except httpx.HTTPError as error:
                 self._warn(one, type(error).__name__)
                 return False
-            text = answer.text[:MAX_ANSWER_BYTES]
-            match answer.status_code:
+            match status:
                 case 200:
                     return await self._store(conn, head, one, text)
                 case 409:
@@ -84,6 +81,7 @@ class Cosigning:
                             f"the witness {one.key.name} has cosigned another log of {one.size} events"
                         )
                     one.size = _size(text) or 0
+                    head = await read_head(conn)  # another worker may have been quicker
                     if one.size > head.size:
                         raise WitnessRefuses(
                             f"the witness {one.key.name} has seen {one.size} events, the log has {head.size}: was it set back?"
@@ -92,10 +90,20 @@ class Cosigning:
                     raise WitnessRefuses(
                         f"for the witness {one.key.name} the log does not go on from its {one.size} events: it was rewritten"
                     )
-                case status:
+                case _:
                     self._warn(one, f"status {status}")
                     return False
         return False
+
+    async def _post(self, one: Cosigner, body: bytes) -> tuple[int, str]:
+        """Status and the beginning of the answer."""
+        data = b""
+        async with self.http.stream("POST", f"{one.url}/add-checkpoint", content=body) as answer:
+            async for piece in answer.aiter_bytes():
+                data += piece
+                if len(data) > MAX_ANSWER_BYTES:
+                    break
+            return answer.status_code, data[:MAX_ANSWER_BYTES].decode("utf-8", "replace")
 
     async def _store(self, conn: Connection, head: Head, one: Cosigner, text: str) -> bool:
         for line in text.splitlines(keepends=True):

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import orjson
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from lineage.canonical import canonical
 from lineage.errors import KeyMismatch, LogConflict
@@ -84,29 +85,36 @@ def seal(
     """
     sealed: list[Sealed] = []
     changed: dict[str, Known] = {}
+    privates: dict[str, Ed25519PrivateKey] = {}
     for seq, row in enumerate(rows, start):
-        one = _sealed(seq, row, signer, keyring, moment)
+        key_id = keyring.active("event", seq)[0].key_id if is_signed(row) else None
+        if key_id is not None and key_id not in privates:
+            privates[key_id] = _private(signer, key_id)
+        one = _sealed(seq, row, signer.origin, moment, key_id, privates)
         sealed.append(one)
         if row["kind"] == Kind.KEY:
             changed |= {key.key_id: key for key in keyring.apply(seq, one.facts)}
     return sealed, list(changed.values())
 
 
-def _sealed(seq: int, row: Row, signer: Signer, keyring: Keyring, moment: Moment) -> Sealed:
+def _private(signer: Signer, key_id: str) -> Ed25519PrivateKey:
+    private = signer.private("event", key_id)
+    if private is None:
+        raise KeyMismatch(f"the event key {key_id} is not in the keys folder")
+    return private
+
+
+def _sealed(
+    seq: int, row: Row, origin: str, moment: Moment, key_id: str | None, privates: dict[str, Ed25519PrivateKey]
+) -> Sealed:
     facts = orjson.loads(row["body"])
     where = {"source": row["source"], "collection": row["collection"], "item": row["item_id"]}
     facts |= {name: value for name, value in where.items() if value is not None}
     if moment.clock is not None:
         facts["clock_went_back"] = {"clock": time_text(moment.clock), "recorded_at": time_text(moment.recorded_at)}
     body = canonical(facts)
-    key_id = keyring.active("event", seq)[0].key_id if is_signed(row) else None
-    leaf = leaf_bytes(row, hashlib.sha256(body).hexdigest(), signer.origin, key_id)
+    leaf = leaf_bytes(row, hashlib.sha256(body).hexdigest(), origin, key_id)
     if len(leaf) > MAX_LEAF_BYTES:
         raise LogConflict(f"the leaf of event {row['id']} has {len(leaf)} bytes")
-    signature = None
-    if key_id is not None:
-        private = signer.private("event", key_id)
-        if private is None:
-            raise KeyMismatch(f"the event key {key_id} is not in the keys folder")
-        signature = private.sign(pae(EVENT_TYPE, leaf))
+    signature = None if key_id is None else privates[key_id].sign(pae(EVENT_TYPE, leaf))
     return Sealed(seq, row, body, facts, leaf, signature, key_id)

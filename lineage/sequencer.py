@@ -7,6 +7,7 @@ against the newest checkpoint, and that against the one that was last published 
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -90,8 +91,15 @@ async def sequence_batch(conn: Connection, signer: Signer, batch_size: int, publ
     except psycopg.errors.UniqueViolation as error:
         raise LogConflict("a number, tile or checkpoint of this batch is taken already") from error
     if published is not None and head.size:
-        published.keep(head.note)
+        await _publish(published, head.note)
     return head.size - before
+
+
+async def _publish(published: Published, note: str) -> None:
+    try:
+        await asyncio.to_thread(published.keep, note)
+    except (OSError, verify.Unreadable) as error:
+        raise LogConflict(f"the checkpoint cannot be kept in {published.folder}: {error}") from error
 
 
 def _position(row: dict[str, Any]) -> int:
@@ -113,10 +121,17 @@ async def read_head(conn: Connection) -> Head:
     if row is None:
         return Head(0, b"", "")
     head = Head(row["size"], bytes(row["root"]), row["note"])
-    noted = verify.parse_checkpoint(head.note)
+    noted = _parsed(head.note, f"the note of checkpoint {head.size}")
     if (noted.size, noted.root) != (head.size, head.root):
         raise LogConflict(f"the note of checkpoint {head.size} says otherwise than its row")
     return head
+
+
+def _parsed(note: str, what: str) -> verify.Checkpoint:
+    try:
+        return verify.parse_checkpoint(note)
+    except verify.Unreadable as error:
+        raise LogConflict(f"{what} cannot be read: {error}") from error
 
 
 async def check_published(conn: Connection, head: Head, note: str | None) -> None:
@@ -127,7 +142,7 @@ async def check_published(conn: Connection, head: Head, note: str | None) -> Non
     """
     if note is None:
         return
-    kept = verify.parse_checkpoint(note)
+    kept = _parsed(note, "the checkpoint that was published last")
     if (kept.size, kept.root) == (head.size, head.root):
         return
     if kept.size > head.size:

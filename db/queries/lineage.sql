@@ -139,8 +139,12 @@ order by seq;
 -- For the export.
 select seq, body, leaf, sig, recorded_at from lineage.event where seq >= $1 and seq < $2 order by seq;
 
+-- name: checkpoints_between
+-- For the audit, in portions.
+select size, root, note from lineage.checkpoint where size > $1 and size <= $2 order by size limit 100000;
+
 -- name: checkpoints
--- For the audit and the export.
+-- For the export.
 select size, root, note from lineage.checkpoint order by size;
 
 -- name: checkpoints_of
