@@ -100,6 +100,8 @@ class History:
             )
         self.tree.push(expected or own)
         self._judge_time(seq, entry.recorded_us)
+        if self._is_opaque and self.origin is not None:
+            return
         try:
             claims = claims_of(entry.leaf)
         except Unreadable as error:
