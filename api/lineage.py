@@ -7,8 +7,9 @@ from uuid import UUID
 
 from fastapi import APIRouter, Query
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, Response
 
+from api import feed
 from api.access import principals_of
 from api.parts import parts_of
 from api.problems import Problem
@@ -49,9 +50,11 @@ async def events(
     request: Request,
     from_seq: Annotated[int, Query(ge=0, le=2**62)] = 0,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-) -> dict[str, Any]:
-    """The change feed by number."""
+) -> Any:
+    """The change feed by number: a page, or with `Accept: text/event-stream` a stream that goes on (`Last-Event-ID` is understood)."""
     parts = parts_of(request)
+    if feed.wants_stream(request):
+        return feed.stream(parts.pool, feed.start_of(request, from_seq), principals_of(request))
     async with parts.pool.connection() as conn:
         found = await history.events_from(conn, from_seq, limit, principals_of(request))
     links = []
@@ -60,16 +63,6 @@ async def events(
             {"rel": "next", "href": f"{parts.root}/lineage/v1/events?from_seq={found[-1]['seq'] + 1}&limit={limit}"}
         )
     return {"events": found, "links": links}
-
-
-@native.get("/log/checkpoint")
-async def checkpoint(request: Request) -> Response:
-    """The newest signed checkpoint (C2SP tlog-checkpoint)."""
-    async with parts_of(request).pool.connection() as conn:
-        note = await history.newest_note(conn)
-    if note is None:
-        raise Problem(404, "LOG_EMPTY", "the log has not begun")
-    return PlainTextResponse(note, headers={"Cache-Control": "max-age=1"})
 
 
 @native.get("/log/keys")

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from api import (
     home,
     lineage,
+    log_routes,
     management,
     quota,
     sharing,
@@ -134,6 +135,7 @@ def create_app(
         uploads.files,
         tus.router,
         upload_parts.router,
+        log_routes.router,
         lineage.native,
         lineage.facade,
         management.router,

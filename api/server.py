@@ -21,6 +21,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.supervisors import Multiprocess
 
+from api.ending import ending_of
 from api.settings import ApiSettings
 
 #: Seconds that a new worker has to come up, and after which one that says nothing is replaced.
@@ -59,6 +60,7 @@ class Draining(HttpToolsProtocol):
     def shutdown(self) -> None:
         """Called by uvicorn when it has stopped to accept connections."""
         self._is_draining = True
+        ending_of(self.loop).set()
         if self.cycle is None or self.cycle.response_complete:
             self.loop.call_later(self.drain_s, self._close_idle)
         else:

@@ -169,6 +169,18 @@ async def data(upload_id: str, request: Request) -> Response:
         raise Problem(
             410, "ITEM_DELETED", "the item of this raster was deleted", item_id=upload.item_id, deleted=deleted
         )
+    if upload.state is State.READY and not path.is_file():
+        await _refuse_damaged(request, upload.id)
     if upload.state is not State.READY or not path.is_file():
         raise Problem(404, "NOT_READY", "this upload has no finished raster")
     return FileResponse(path, media_type=COG_TYPE)
+
+
+async def _refuse_damaged(request: Request, upload_id: UUID) -> None:
+    """Raises Problem: 410: its bytes are no longer what the log names, so it is not served."""
+    async with parts_of(request).pool.connection() as conn:
+        row = await (await conn.execute(sql("scrub.damaged"), (upload_id,))).fetchone()
+    if row is not None:
+        raise Problem(
+            410, "RASTER_DAMAGED", "the stored raster is damaged and out of service", found=time_text(row["found_at"])
+        )

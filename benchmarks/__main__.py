@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks import bulk, busy, growth, harvest, limits, load, search, tiles, uploads
+from benchmarks import bulk, busy, growth, harvest, limits, load, log, search, tiles, uploads
 from db import cluster
 from db.settings import DatabaseSettings
 
@@ -24,6 +24,7 @@ PARTS: dict[str, Callable[[DatabaseSettings], dict[str, float]]] = {
     "load": load.run,
     "bulk": bulk.run,
     "growth": growth.run,
+    "lineage": log.run,
     "search": lambda server: dict(search.run(server)),
     "busy": busy.run,
     "uploads": uploads.run,

@@ -1,4 +1,4 @@
-"""`python -m db migrate | status | start | stop`."""
+"""`python -m db migrate | roles | status | start | stop`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from db import DatabaseSettings, cluster, resolve
 from db.errors import DbError
 from db.migrate import migrate as run_migrations
 from db.migrate import status as schema_status
+from db.roles import grant_service
 
 app = typer.Typer(
     help="The database: start, stop, migrate, look.",
@@ -80,6 +81,22 @@ def migrate(as_json: AsJson = False) -> None:
             cluster.start(settings)
         done = run_migrations(resolve(settings), _say)
         _answer({"applied": done or ["nothing: up to date"]} if not as_json else {"applied": done}, as_json)
+
+    _guarded(work)
+
+
+@app.command()
+def roles(
+    name: Annotated[
+        str, typer.Option(help="name of the role; made without log-in when it is not there")
+    ] = "federator_service",
+    as_json: AsJson = False,
+) -> None:
+    """Give a role what the service needs, without the right to change what is in the log; again after each migration."""
+
+    def work(settings: DatabaseSettings) -> None:
+        grant_service(resolve(settings), name)
+        _answer({"role": name}, as_json)
 
     _guarded(work)
 

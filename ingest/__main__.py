@@ -1,4 +1,4 @@
-"""`python -m ingest sources | check | harvest | follow | census | quarantine list|retry | summaries | worker`.
+"""`python -m ingest sources | check | harvest | follow | census | quarantine list|retry | scrub | summaries | worker`.
 
 Exit status: 0 all was stored, 1 something was not (or the upstream or the database failed), 2 the command is wrong,
 130 stopped by Ctrl-C (the same command goes on where it stopped).
@@ -21,7 +21,7 @@ import typer
 from db import cluster
 from db.pools import open_pool
 from db.settings import DatabaseSettings
-from ingest import census_command, follow_command, quarantine_command, summaries_command
+from ingest import census_command, follow_command, quarantine_command, scrub_command, summaries_command
 from ingest.adapters import adapter_for
 from ingest.collection_crawl import crawl_collections
 from ingest.collection_files import ensure_collections
@@ -57,6 +57,7 @@ app = typer.Typer(
 app.add_typer(quarantine_command.app, name="quarantine")
 app.command(name="census")(census_command.census)
 app.command(name="follow")(follow_command.follow_command)
+app.command(name="scrub")(scrub_command.scrub_command)
 app.command(name="summaries")(summaries_command.summaries_command)
 
 

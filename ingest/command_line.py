@@ -26,6 +26,7 @@ from ingest.settings import IngestSettings
 from ingest.source_files import find_mapping, find_source, load_sources
 from lineage.errors import LineageError
 from lineage.keys import load_signer
+from lineage.published import Published
 from lineage.sequencer import sequence
 from lineage.settings import LineageSettings
 
@@ -124,4 +125,5 @@ def query_of(since: str | None, until: str | None, bbox: str | None) -> Query:
 
 async def number_events(pool: Pool) -> None:
     """Give the new events their numbers now, without a worker; one that runs does it anyway."""
-    await sequence(pool, load_signer(LineageSettings()))
+    settings = LineageSettings()
+    await sequence(pool, load_signer(settings), published=Published.of(settings))

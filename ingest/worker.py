@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import httpx
 import procrastinate
 import psycopg
 from procrastinate import exceptions, jobs
@@ -42,8 +43,10 @@ from ingest.uploads import processing as uploads
 from ingest.uploads.originals import StoreFailed
 from ingest.uploads.removal import sweep
 from ingest.uploads.self_check import report_protection
+from lineage.cosigning import Cosigning, cosigners
 from lineage.errors import LineageError
 from lineage.keys import Signer, load_signer
+from lineage.published import Published
 from lineage.sequencer import sequence
 from lineage.settings import LineageSettings
 
@@ -59,6 +62,8 @@ PROCESS_UPLOAD = "process_upload"
 PACKING_S = 5.0
 #: Seconds between rounds of making summaries anew, and between looks for indexes that wait to be built.
 SUMMARIES_S = 5.0
+#: Seconds for an answer of a witness.
+WITNESS_S = 5.0
 #: The supervisor waits 20 s before it kills; a harvest's page and its report fit into this.
 GRACEFUL_S = 8.0
 _GONE = (
@@ -226,14 +231,17 @@ async def _work_while_connected(
 ) -> None:
     database = resolve(database)  # the private cluster may have come back on another port
     app = create_worker_app(settings, database, sources)
-    signer = load_signer(LineageSettings())
-    async with open_pool(database) as pool, app.open_async():
+    signer, published = load_signer(LineageSettings()), Published.of(LineageSettings())
+    async with open_pool(database) as pool, app.open_async(), httpx.AsyncClient(timeout=WITNESS_S) as http:
+        cosigning = Cosigning(cosigners(LineageSettings().log_witnesses.split()), http)
         parts = _Parts(settings, pool, sources)
         await adopt_files(pool, settings.collections_dir)
         await ensure_collections(pool)
         async with asyncio.TaskGroup() as group:
             loops = [
-                group.create_task(_every(settings.sequencer_interval_s, lambda: _sequence(pool, signer))),
+                group.create_task(
+                    _every(settings.sequencer_interval_s, lambda: _sequence(pool, signer, published, cosigning))
+                ),
                 group.create_task(_every(settings.worker_stalled_s / 2, lambda: _take_up(app, parts))),
                 group.create_task(_every(PACKING_S, lambda: pack_waiting(pool))),
                 group.create_task(_every(SUMMARIES_S, lambda: build_indexes(pool))),
@@ -244,7 +252,7 @@ async def _work_while_connected(
             for loop in loops:
                 loop.cancel()
         with contextlib.suppress(psycopg.Error, LineageError):
-            await sequence(pool, signer)
+            await sequence(pool, signer, published=published)
 
 
 async def _serve_jobs(app: procrastinate.App, parts: _Parts, stop: asyncio.Event) -> None:
@@ -275,10 +283,12 @@ async def _serve_jobs(app: procrastinate.App, parts: _Parts, stop: asyncio.Event
         raise exceptions.ConnectorException("the queue's worker ended")
 
 
-async def _sequence(pool: Pool, signer: Signer) -> None:
-    """Number new events; a log that needs a person does not keep the queue from working."""
+async def _sequence(pool: Pool, signer: Signer, published: Published, cosigning: Cosigning) -> None:
+    """Number new events and have them witnessed; a log that needs a person does not keep the queue from working."""
     try:
-        await sequence(pool, signer)
+        await cosigning.ask(pool)  # first: what a witness contradicts is not continued
+        if await sequence(pool, signer, published=published):
+            await cosigning.ask(pool)
     except LineageError as error:
         log.error("the log cannot go on", extra={"reason": str(error)})
         await asyncio.sleep(60)

@@ -1,112 +1,295 @@
-"""Recomputes the whole log from its rows and compares: bodies, leaves, signatures, tiles, every checkpoint."""
+"""Recomputes the whole log from its rows and compares: bodies, leaves, signatures, order, keys, tiles, every checkpoint, those kept outside
+the database, and what is derived from the events. Judged by the reader's code (`lineage.verify`), not by that which wrote it.
+"""
 
 from __future__ import annotations
 
+import base64
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
+import orjson
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from psycopg import AsyncConnection
 
 from db.queries import sql
-from lineage import verify
-from lineage.sequencer import leaf_bytes
-from lineage.tree import Appender, leaf_hash
+from lineage.audit_items import item_faults
+from lineage.hashes import hashes_of
+from lineage.trace import message_of, product_of
+from lineage.verify import (
+    Entry,
+    Fault,
+    History,
+    Unreadable,
+    VerifierKey,
+    checkpoint_verdict,
+    claims_of,
+    parse_checkpoint,
+    parse_vkey,
+)
 
-PORTION = 10_000
-MAX_FAULTS = 100
+PORTION = 256 * 40
+MAX_FAULTS = 200
+_LARGEST = 2**62
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 Row = dict[str, Any]
+#: A comparison of something that is derived from the events with them; runs in the audit's snapshot.
+Check = Callable[[AsyncConnection[Row]], AsyncIterator[Fault]]
+#: What the whole audit compares beside the log itself.
+CHECKS: list[Check] = [item_faults]
 
 
-async def audit(conn: AsyncConnection[Row]) -> list[str]:
-    """Return the faults found, in words, with numbers; empty when the log is whole. One consistent snapshot is read."""
+async def audit(
+    conn: AsyncConnection[Row],
+    *,
+    kept: Sequence[str] = (),
+    witnesses: Sequence[str] = (),
+    checks: Sequence[Check] | None = None,
+) -> list[Fault]:
+    """Return the faults found, each with its code, words and number; empty when all is whole. One consistent snapshot is read.
+
+    Args:
+        kept: signed checkpoints from outside the database.
+        witnesses: verifier keys of witnesses, whose cosignatures are checked.
+        checks: comparisons beside the log itself; None: all.
+    """
     async with conn.transaction():
         await conn.execute("set transaction isolation level repeatable read read only")
-        return [fault async for fault in _faults(conn)][:MAX_FAULTS]
+        faults = await _log_faults(conn, kept, [parse_vkey(one) for one in witnesses])
+        for check in CHECKS if checks is None else checks:
+            faults += [fault async for fault in check(conn)]
+        return faults[:MAX_FAULTS]
 
 
-async def _rows(conn: AsyncConnection[Row]) -> AsyncIterator[Row]:
-    start = 0
-    while True:
-        rows = await (await conn.execute(sql("lineage.leaves_from"), (start, PORTION))).fetchall()
+async def _log_faults(conn: AsyncConnection[Row], kept: Sequence[str], witnesses: Sequence[VerifierKey]) -> list[Fault]:
+    history = History()
+    outside = _Kept(kept, history)
+    number_of_hashes = 0
+    async for rows in _portions(conn):
+        tiles = await _leaf_tiles(conn, rows)
+        between = (history.tree.size, rows[-1]["seq"] + 1)
+        stored = {row["size"]: row for row in await _all(conn, "lineage.checkpoints_between", between)}
+        cosigned = await _cosignatures(conn, list(stored)) if witnesses else {}
         for row in rows:
-            yield row
-        if len(rows) < PORTION:
-            return
+            while history.tree.size < row["seq"]:
+                history.missing(_hash_in(tiles, history.tree.size))
+            if row["seq"] < history.tree.size:
+                continue  # a number that is there twice is refused by the table
+            _judge_row(row, history)
+            history.add(_entry(row), _hash_in(tiles, row["seq"]))
+            size = history.tree.size
+            if (checkpoint := stored.get(size)) is not None:
+                history.checkpoint(checkpoint["note"], size, bytes(checkpoint["root"]))
+                _judge_cosignatures(checkpoint["note"], cosigned.get(size, ()), witnesses, history)
+            outside.judge(size, checkpoint)
+        number_of_hashes += await _judge_hashes(conn, rows, history)
+    for row in await _all(conn, "lineage.checkpoints_between", (history.tree.size, _LARGEST)):
+        size = row["size"]
+        words = f"checkpoint {size} speaks of {size - history.tree.size} events more than there are: the last ones are missing"
+        history.fault("shrunk", words, size)
+    outside.end()
+    await _judge_number_of_hashes(conn, number_of_hashes, history)
+    await _judge_tiles(conn, history)
+    await _judge_keys(conn, history)
+    await _judge_traces(conn, history)
+    verdict = history.end()
+    return verdict.faults
+
+
+async def _cosignatures(conn: AsyncConnection[Row], sizes: list[int]) -> dict[int, list[str]]:
+    found: dict[int, list[str]] = {}
+    for row in await _all(conn, "lineage.cosignatures", (sizes,)):
+        found.setdefault(row["size"], []).append(row["line"])
+    return found
+
+
+async def _all(conn: AsyncConnection[Row], name: str, values: Sequence[Any] = ()) -> list[Row]:
+    return await (await conn.execute(sql(name), values)).fetchall()
+
+
+async def _portions(conn: AsyncConnection[Row]) -> AsyncIterator[list[Row]]:
+    start = 0
+    while rows := await _all(conn, "lineage.leaves_from", (start, PORTION)):
+        yield rows
         start = rows[-1]["seq"] + 1
 
 
-async def _faults(conn: AsyncConnection[Row]) -> AsyncIterator[str]:
-    checkpoints = {row["size"]: row for row in await (await conn.execute(sql("lineage.checkpoints"))).fetchall()}
-    keys = [row for row in await (await conn.execute(sql("lineage.signing_keys"))).fetchall() if row["vkey"]]
-    event_keys = {row["key_id"]: verify.parse_vkey(row["vkey"]) for row in keys}
-    tree = Appender(0, {})
-    async for row in _rows(conn):
-        if row["seq"] != tree.size:
-            yield f"event {tree.size} is missing: the next one is {row['seq']}"
-            return
-        for fault in _row_faults(row, event_keys):
-            yield fault
-        tree.append([leaf_hash(bytes(row["leaf"]))])
-        if tree.size in checkpoints:
-            for fault in _checkpoint_faults(checkpoints.pop(tree.size), tree.root(), event_keys):
-                yield fault
-    for size in checkpoints:
-        yield f"checkpoint {size} speaks of {size - tree.size} events more than there are"
-    async for fault in _tile_faults(conn, tree):
-        yield fault
+async def _leaf_tiles(conn: AsyncConnection[Row], rows: Sequence[Row]) -> dict[int, bytes]:
+    """Leaf hashes as the tiles have them, of the blocks that these rows are in."""
+    blocks = range(rows[0]["seq"] // 256, rows[-1]["seq"] // 256 + 1)
+    found = await _all(conn, "lineage.widest_tiles", ([0] * len(blocks), list(blocks)))
+    return {row["idx"]: bytes(row["data"]) for row in found}
 
 
-def _row_faults(row: Row, keys: dict[str, verify.VerifierKey]) -> list[str]:
-    faults = []
-    body_hash = hashlib.sha256(row["body"].encode()).digest()
-    if body_hash != bytes(row["body_hash"]):
-        faults.append(f"event {row['seq']}: the body was changed: its hash is not the stored one")
-    expected = leaf_bytes(row, bytes(row["body_hash"]).hex(), _log_name(row), row["key_id"])
-    if expected != bytes(row["leaf"]):
-        faults.append(f"event {row['seq']}: the leaf does not say what the row says")
-    if row["sig"] is not None:
-        key = keys.get(row["key_id"])
-        if key is None or not key.holds(bytes(row["sig"]), verify.pae(bytes(row["leaf"]))):
-            faults.append(f"event {row['seq']}: the signature does not hold over the leaf")
-    return faults
+def _hash_in(tiles: dict[int, bytes], seq: int) -> bytes | None:
+    offset = seq % 256 * 32
+    return tiles.get(seq // 256, b"")[offset : offset + 32] or None
 
 
-def _log_name(row: Row) -> str:
-    """The log as the leaf names it; a wrong name is found by the checkpoints."""
+def _entry(row: Row) -> Entry:
+    passed = row["recorded_at"] - _EPOCH
+    recorded_us = (passed.days * 86_400 + passed.seconds) * 1_000_000 + passed.microseconds
+    return Entry(bytes(row["leaf"]), row["body"], None if row["sig"] is None else bytes(row["sig"]), recorded_us)
+
+
+def _judge_row(row: Row, history: History) -> None:
+    """Columns that repeat what leaf and body say."""
+    seq = row["seq"]
+    if hashlib.sha256(row["body"].encode()).digest() != bytes(row["body_hash"]):
+        history.fault("body-changed", f"event {seq}: the body was changed: its hash is not the stored one", seq)
     try:
-        return str(verify.claims_of(bytes(row["leaf"]))["log"])
-    except verify.Unreadable:
-        return ""
-
-
-def _checkpoint_faults(row: Row, root: bytes, keys: dict[str, verify.VerifierKey]) -> list[str]:
-    size = row["size"]
-    try:
-        checkpoint = verify.parse_checkpoint(row["note"])
-    except verify.Unreadable as error:
-        return [f"checkpoint {size}: {error}"]
-    faults = []
-    if bytes(row["root"]) != root or checkpoint.root != root or checkpoint.size != size:
-        faults.append(
-            f"checkpoint {size}: its root is not that of the events up to it: an event before {size} was changed"
+        claims = claims_of(bytes(row["leaf"]))
+        facts = orjson.loads(row["body"])
+    except (Unreadable, orjson.JSONDecodeError):
+        return  # found elsewhere
+    at = row["claimed_at"].astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    told = {
+        "kind": row["kind"],
+        "name": row["name"],
+        "id": str(row["id"]),
+        "actor": row["actor_id"],
+        "at": at,
+        "key": row["key_id"],
+    }
+    told["body"] = bytes(row["body_hash"]).hex()
+    wrong = [name for name, value in told.items() if claims[name] != value]
+    if wrong:
+        history.fault("leaf-changed", f"event {seq}: the leaf does not say what the row says ({', '.join(wrong)})", seq)
+    where = {"source": row["source"], "collection": row["collection"], "item": row["item_id"]}
+    # Older events of changes without an event of their own do not say where in their bodies.
+    differs = [name for name, value in where.items() if name in facts and facts[name] != value]
+    if differs:
+        history.fault(
+            "row-changed", f"event {seq}: the row does not say what the body says ({', '.join(differs)})", seq
         )
-    if "ok" not in {verify.checkpoint_verdict(checkpoint, key) for key in keys.values()}:
-        faults.append(f"checkpoint {size}: the signature does not hold")
-    return faults
 
 
-async def _tile_faults(conn: AsyncConnection[Row], tree: Appender) -> AsyncIterator[str]:
+class _Kept:
+    """Checkpoints from outside the database."""
+
+    def __init__(self, notes: Iterable[str], history: History) -> None:
+        self._history = history
+        self._by_size: dict[int, list[str]] = {}
+        for note in notes:
+            try:
+                self._by_size.setdefault(parse_checkpoint(note).size, []).append(note)
+            except Unreadable as error:
+                history.fault("kept-unreadable", f"a checkpoint that was kept: {error}")
+
+    def judge(self, size: int, stored: Row | None) -> None:
+        """Compare those of the tree's present size; `stored` is the database's checkpoint of it."""
+        history = self._history
+        for note in self._by_size.pop(size, ()):
+            kept = parse_checkpoint(note)
+            if kept.root == history.tree.root():
+                continue
+            ours = any(checkpoint_verdict(kept, key) == "ok" for key in history.log_keys(size))
+            if ours and stored is not None:
+                words = f"two checkpoints of size {size} with different roots, both signed by the log: proof of a fork"
+                history.fault("fork", words, size)
+            else:
+                words = f"the log is another than the one whose checkpoint of size {size} was kept: it was rewritten"
+                history.fault("inconsistent", words, size)
+
+    def end(self) -> None:
+        """Those that are left speak of more events than there are."""
+        for size in self._by_size:
+            words = (
+                f"the log has {self._history.tree.size} events, and a checkpoint of {size} was kept: its size went down"
+            )
+            self._history.fault("shrunk", words, size)
+
+
+def _judge_cosignatures(note: str, lines: Sequence[str], witnesses: Sequence[VerifierKey], history: History) -> None:
+    try:
+        checkpoint = parse_checkpoint(note + "".join(lines))
+    except Unreadable as error:
+        history.fault("witness-bad", f"a cosignature: {error}", history.tree.size)
+        return
+    if any(checkpoint_verdict(checkpoint, key) == "bad" for key in witnesses):
+        words = f"checkpoint {checkpoint.size}: a witness's signature does not hold"
+        history.fault("witness-bad", words, checkpoint.size)
+
+
+async def _judge_hashes(conn: AsyncConnection[Row], rows: Sequence[Row], history: History) -> int:
+    """Where hashes lead to events; returns how many there must be."""
+    expected = set()
+    for row in rows:
+        try:
+            facts = orjson.loads(row["body"])
+        except orjson.JSONDecodeError:
+            continue
+        expected |= {(digest, algorithm, row["seq"]) for algorithm, digest in hashes_of(facts)}
+    if expected:
+        digests, algorithms, numbers = (list(column) for column in zip(*expected, strict=True))
+        for one in await _all(conn, "lineage.missing_hashes", (digests, algorithms, numbers)):
+            words = f"event {one['seq']}: its hash {one['alg']} is not among those that are looked up"
+            history.fault("hash-missing", words, one["seq"])
+    return len(expected)
+
+
+async def _judge_number_of_hashes(conn: AsyncConnection[Row], expected: int, history: History) -> None:
+    (row,) = await _all(conn, "lineage.number_of_hashes")
+    if row["number"] > expected:
+        words = f"{row['number'] - expected} hashes are looked up that no event names"
+        history.fault("hash-added", words)
+
+
+async def _judge_tiles(conn: AsyncConnection[Row], history: History) -> None:
     """Compare the stored tiles with those of the recomputed tree, prefix by prefix."""
-    stored = await (await conn.execute(sql("lineage.all_tiles"))).fetchall()
     found = set()
-    for row in stored:
-        place = (row["level"], row["idx"])
-        expected = tree.changed.get(place, b"")
-        if bytes(row["data"]) != expected[: 32 * row["width"]]:
-            yield f"tile {place[0]}/{place[1]} (width {row['width']}) is not that of the events"
-        elif len(expected) == 32 * row["width"]:
-            found.add(place)
-    for place in tree.changed.keys() - found:
-        yield f"tile {place[0]}/{place[1]} is missing"
+    async for row in await conn.execute(sql("lineage.all_tiles")):
+        own = history.tree.tile(row["level"], row["idx"])
+        place = f"{row['level']}/{row['idx']}"
+        if bytes(row["data"]) != own[: 32 * row["width"]]:
+            history.fault("tile-differs", f"tile {place} (width {row['width']}) is not that of the events")
+        elif len(own) == 32 * row["width"]:
+            found.add((row["level"], row["idx"]))
+    for level, index in history.tree.places():
+        if (level, index) not in found:
+            history.fault("tile-missing", f"tile {level}/{index} is missing or incomplete")
+
+
+async def _judge_keys(conn: AsyncConnection[Row], history: History) -> None:
+    """The table of keys against what the events say of them."""
+    rows = {row["key_id"]: row for row in await _all(conn, "lineage.signing_keys") if row["vkey"]}
+    for name in rows.keys() | history.keys.keys():
+        row, known = rows.get(name), history.keys.get(name)
+        if row is None or known is None:
+            history.fault(
+                "key-differs", f"the key {name} is {'not in the table' if row is None else 'in no event of the log'}"
+            )
+            continue
+        told = (row["vkey"], row["purpose"], row["from_size"], row["to_size"], row["compromised_since"])
+        if told != (known.vkey, known.purpose, known.from_size, known.to_size, known.compromised_since):
+            history.fault("key-differs", f"the table of keys says otherwise of {name} than the log's events")
+
+
+async def _judge_traces(conn: AsyncConnection[Row], history: History) -> None:
+    """The signatures in the shape of the Copernicus service."""
+    start = 0
+    while rows := await _all(conn, "lineage.trace_signatures", (start, PORTION)):
+        for row in rows:
+            seq = row["seq"]
+            if row["message"] != message_of(product_of(row["name"], orjson.loads(row["body"])), row["kind"]):
+                history.fault("trace-differs", f"event {seq}: its trace does not say what the event says", seq)
+            elif not _is_signed(row):
+                history.fault("trace-signature", f"event {seq}: the signature of its trace does not hold", seq)
+        start = rows[-1]["seq"] + 1
+
+
+def _is_signed(row: Row) -> bool:
+    try:
+        key = x509.load_der_x509_certificate(base64.b64decode(row["certificate"])).public_key()
+        if not isinstance(key, rsa.RSAPublicKey):
+            return False
+        key.verify(base64.b64decode(row["signature"]), row["message"].encode(), padding.PKCS1v15(), hashes.SHA256())
+    except (ValueError, InvalidSignature):
+        return False
+    return True

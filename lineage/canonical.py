@@ -134,3 +134,27 @@ class NotCanonical(ValueError):
 def item_sha256(item: dict[str, Any]) -> str:
     """Return the SHA-256 (hex) of a STAC item's canonical bytes without `links` and service-made members."""
     return hashlib.sha256(canonical({key: value for key, value in item.items() if key not in SERVICE_MADE})).hexdigest()
+
+
+def item_hashes(stored: dict[str, Any]) -> set[str]:
+    """Hashes with which an item may have been logged, from what is stored of it: pgstac drops nulls, and a null in `datetime` comes back.
+
+    Empty for one that has no RFC 8785 form.
+    """
+    bare = _without_nulls(stored)
+    properties = bare.get("properties", {})
+    shapes = [bare]
+    if "datetime" not in properties:
+        shapes.append({**bare, "properties": {**properties, "datetime": None}})
+    try:
+        return {item_sha256(shape) for shape in shapes}
+    except NotCanonical:
+        return set()
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nulls(member) for key, member in value.items() if member is not None}
+    if isinstance(value, list):
+        return [_without_nulls(element) for element in value]
+    return value

@@ -4,6 +4,8 @@ LineageError
 ├── EventInvalid     the caller's event cannot be logged; correct it
 ├── LogConflict      the log and what we are about to write disagree; stop and call a person
 ├── KeyMismatch      this machine's key is not the log's; give it the right key
+├── KeyRefused       a key cannot be added, retired or revoked as asked
+├── WitnessRefuses   a witness has seen another log of our name; stop and call a person
 └── ProofPending     the event is not sequenced yet; ask again in a moment
 """
 
@@ -22,6 +24,14 @@ class LogConflict(LineageError):
 
 class KeyMismatch(LineageError):
     """The log in this database is signed by another key."""
+
+
+class KeyRefused(LineageError):
+    """A rotation or revocation that would leave the log without a key, or names an unknown one."""
+
+
+class WitnessRefuses(LogConflict):
+    """A witness has cosigned a checkpoint that the present log does not follow from."""
 
 
 class ProofPending(LineageError):

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
+#: Longer ones are none that we know, and no index takes them.
+MAX_DIGEST_BYTES, MAX_ALGORITHM = 64, 32
+
 
 def hashes_of(body: dict[str, Any]) -> list[tuple[str, bytes]]:
     """Return (algorithm, digest) of every well-formed entry; malformed ones are left out, never an error."""
     found = []
     for entry in body.get("hashes") or []:
         try:
-            found.append((str(entry["alg"]).upper(), bytes.fromhex(str(entry["digest"]))))
+            algorithm, digest = str(entry["alg"]).upper(), bytes.fromhex(str(entry["digest"]))
         except (KeyError, TypeError, ValueError):
             continue
+        if len(algorithm) <= MAX_ALGORITHM and 0 < len(digest) <= MAX_DIGEST_BYTES:
+            found.append((algorithm, digest))
     return found
 
 

@@ -10,6 +10,8 @@ import orjson
 from psycopg import AsyncConnection
 
 from db.queries import sql
+from lineage.export import entry_bundle
+from lineage.tree import TILE_WIDTH
 from lineage.visibility import EVERYTHING
 
 Row = dict[str, Any]
@@ -40,10 +42,37 @@ async def events_from(
     return [_shown(row) for row in rows]
 
 
-async def newest_note(conn: AsyncConnection[Row]) -> str | None:
-    """The newest signed checkpoint, None before the log has begun."""
+async def newest_note(conn: AsyncConnection[Row], *, cosigned: bool = False) -> str | None:
+    """The newest signed checkpoint, None before the log has begun; `cosigned`: with the lines of witnesses that there are."""
     row = await (await conn.execute(sql("lineage.newest_checkpoint"))).fetchone()
-    return str(row["note"]) if row else None
+    if row is None:
+        return None
+    lines = await (await conn.execute(sql("lineage.cosignatures"), ([row["size"]],))).fetchall() if cosigned else []
+    return str(row["note"]) + "".join(one["line"] for one in lines)
+
+
+async def tile(conn: AsyncConnection[Row], level: int, index: int, width: int) -> bytes | None:
+    """A tile of exactly this width, 256 for a full one; None when there is none."""
+    row = await (await conn.execute(sql("lineage.tile"), (level, index, width))).fetchone()
+    return bytes(row["data"]) if row else None
+
+
+async def entries(
+    conn: AsyncConnection[Row], index: int, width: int, principals: Sequence[str] = EVERYTHING
+) -> bytes | None:
+    """The entry bundle that belongs to a tile of leaves; None when there is none, or one of its events is hidden from the caller."""
+    if await tile(conn, 0, index, width) is None:
+        return None
+    start = index * TILE_WIDTH
+    cursor = await conn.execute(sql("lineage.leaves_seen"), (start, start + width, list(principals)))
+    leaves = [bytes(row["leaf"]) for row in await cursor.fetchall()]
+    return entry_bundle(leaves) if len(leaves) == width else None
+
+
+async def note_of(conn: AsyncConnection[Row], size: int) -> str | None:
+    """The signed checkpoint of a size, None when there is none."""
+    rows = await (await conn.execute(sql("lineage.checkpoints_of"), ([size],))).fetchall()
+    return str(rows[0]["note"]) if rows else None
 
 
 async def keys(conn: AsyncConnection[Row]) -> list[Row]:

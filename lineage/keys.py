@@ -1,7 +1,8 @@
 """Keys of this installation, made at first use, each in a file that only its owner may read.
 
-`event` signs own events, `log` signs checkpoints (both Ed25519), `facade` signs traces of own uploads in the shape of the
-Copernicus service: RSA-3072 with a certificate signed by SHA256-RSA, the only form that all its known clients accept.
+`event` signs own events, `log` signs checkpoints (both Ed25519; those that a rotation has made have their hash in the file's name).
+`facade` signs traces of own uploads in the shape of the Copernicus service: RSA-3072 with a certificate signed by SHA256-RSA, the only
+form that all its known clients accept.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from lineage.errors import KeyMismatch
-from lineage.note import vkey
+from lineage.note import key_id, vkey
 from lineage.settings import LineageSettings
 
 
@@ -38,16 +39,40 @@ class Signer:
     log_key: Ed25519PrivateKey
     facade_key: rsa.RSAPrivateKey
     facade_certificate: x509.Certificate
+    folder: Path
+
+    def private(self, purpose: str, which: str) -> Ed25519PrivateKey | None:
+        """The private part of the key of this id, from before or after any rotation; None when this machine does not have it."""
+        for key in (self.event_key, self.log_key):
+            if key_id(vkey(name_of(self.origin, purpose), key)) == which:
+                return key
+        path = self.folder / f"{purpose}-{which[-8:]}.pem"
+        if not path.exists():
+            return None
+        made = _ed25519(path.read_bytes(), path)
+        return made if key_id(vkey(name_of(self.origin, purpose), made)) == which else None
+
+    def make(self, purpose: str) -> str:
+        """Make a further key of this purpose in the keys folder; returns its verifier key."""
+        key = Ed25519PrivateKey.generate()
+        text = vkey(name_of(self.origin, purpose), key)
+        _read_or_make(self.folder / f"{purpose}-{key_id(text)[-8:]}.pem", lambda: _pem(key))
+        return text
 
     @property
     def event_vkey(self) -> str:
         """Verifier key of own events; its name is the log's with `/event` behind."""
-        return vkey(f"{self.origin}/event", self.event_key)
+        return vkey(name_of(self.origin, "event"), self.event_key)
 
     @property
     def log_vkey(self) -> str:
         """Verifier key of checkpoints."""
         return vkey(self.origin, self.log_key)
+
+
+def name_of(origin: str, purpose: str) -> str:
+    """The name of a key of this purpose."""
+    return origin if purpose == "log" else f"{origin}/{purpose}"
 
 
 def load_signer(settings: LineageSettings) -> Signer:
@@ -61,15 +86,20 @@ def load_signer(settings: LineageSettings) -> Signer:
     facade = _load_rsa(folder / "facade.pem")
     return Signer(
         settings.log_origin,
-        _load_ed25519(folder / "event.pem"),
-        _load_ed25519(folder / "log.pem"),
+        load_ed25519(folder / "event.pem"),
+        load_ed25519(folder / "log.pem"),
         facade,
         _load_certificate(folder / "facade.crt", facade, settings.log_origin),
+        folder,
     )
 
 
-def _load_ed25519(path: Path) -> Ed25519PrivateKey:
-    pem = _read_or_make(path, lambda: _pem(Ed25519PrivateKey.generate()))
+def load_ed25519(path: Path) -> Ed25519PrivateKey:
+    """Read a key, making it when it is missing. Raises KeyMismatch: the file holds another kind of key."""
+    return _ed25519(_read_or_make(path, lambda: _pem(Ed25519PrivateKey.generate())), path)
+
+
+def _ed25519(pem: bytes, path: Path) -> Ed25519PrivateKey:
     key = load_pem_private_key(pem, password=None)
     if not isinstance(key, Ed25519PrivateKey):
         raise KeyMismatch(f"{path} holds no Ed25519 key")

@@ -1,4 +1,6 @@
-"""Signed notes and checkpoints (C2SP signed-note, tlog-checkpoint), writing side. Reading and judging is `lineage.verify`."""
+"""Signed notes, checkpoints and cosignatures (C2SP signed-note, tlog-checkpoint, tlog-cosignature), writing side. Reading and judging is
+`lineage.verify`.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 ED25519 = b"\x01"
+COSIGNATURE = b"\x04"  # Ed25519 over a checkpoint and a time
 
 
 def public_bytes(key: Ed25519PrivateKey) -> bytes:
@@ -16,15 +19,20 @@ def public_bytes(key: Ed25519PrivateKey) -> bytes:
     return key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
 
 
-def key_hash(name: str, public: bytes) -> bytes:
+def key_hash(name: str, public: bytes, kind: bytes = ED25519) -> bytes:
     """First four bytes of SHA-256(name, newline, algorithm, public key): names a key in a signature line."""
-    return hashlib.sha256(name.encode() + b"\n" + ED25519 + public).digest()[:4]
+    return hashlib.sha256(name.encode() + b"\n" + kind + public).digest()[:4]
 
 
-def vkey(name: str, key: Ed25519PrivateKey) -> str:
+def vkey(name: str, key: Ed25519PrivateKey, kind: bytes = ED25519) -> str:
     """The verifier key as text: name+hash+key."""
     public = public_bytes(key)
-    return f"{name}+{key_hash(name, public).hex()}+{base64.b64encode(ED25519 + public).decode()}"
+    return f"{name}+{key_hash(name, public, kind).hex()}+{base64.b64encode(kind + public).decode()}"
+
+
+def key_id(vkey: str) -> str:
+    """The short name of a key: name+hash of its verifier key (whose base64 may hold a plus sign too)."""
+    return "+".join(vkey.split("+", 2)[:2])
 
 
 def checkpoint_text(origin: str, size: int, root: bytes) -> str:
@@ -32,10 +40,27 @@ def checkpoint_text(origin: str, size: int, root: bytes) -> str:
     return f"{origin}\n{size}\n{base64.b64encode(root).decode()}\n"
 
 
-def sign_note(text: str, name: str, key: Ed25519PrivateKey) -> str:
-    """Return the note: text, blank line, signature line."""
-    blob = key_hash(name, public_bytes(key)) + key.sign(text.encode())
-    return f"{text}\n\u2014 {name} {base64.b64encode(blob).decode()}\n"
+def signature_line(text: str, name: str, key: Ed25519PrivateKey) -> str:
+    """One signature line of a note, with its newline."""
+    return _line(name, key_hash(name, public_bytes(key)), key.sign(text.encode()))
+
+
+def cosignature_line(text: str, name: str, key: Ed25519PrivateKey, time_s: int) -> str:
+    """A line that says that this checkpoint was the newest at a time, in seconds since 1970 (tlog-cosignature, `cosignature/v1`)."""
+    signature = key.sign(f"cosignature/v1\ntime {time_s}\n{text}".encode())
+    return _line(name, key_hash(name, public_bytes(key), COSIGNATURE), time_s.to_bytes(8, "big") + signature)
+
+
+def _line(name: str, short: bytes, signature: bytes) -> str:
+    return f"\u2014 {name} {base64.b64encode(short + signature).decode()}\n"
+
+
+def sign_note(text: str, name: str, *keys: Ed25519PrivateKey, time_s: int | None = None) -> str:
+    """Return the note: text, blank line, a signature line a key, and with `time_s` a line of the first key's that tells the time."""
+    lines = [signature_line(text, name, key) for key in keys]
+    if time_s is not None:
+        lines.append(cosignature_line(text, name, keys[0], time_s))
+    return f"{text}\n{''.join(lines)}"
 
 
 def pae(payload_type: str, payload: bytes) -> bytes:

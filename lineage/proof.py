@@ -1,4 +1,4 @@
-"""Proofs that an event is in the log, to be judged anywhere by `lineage.verify`."""
+"""Proofs that an event is in the log and that the log only grows, to be judged anywhere by `lineage.verify`."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ from psycopg import AsyncConnection
 from db.queries import sql
 from lineage.canonical import canonical
 from lineage.errors import ProofPending
-from lineage.sequencer import read_tiles
-from lineage.tree import inclusion_path, tiles_needed
+from lineage.keyring import Keyring
+from lineage.tiles import read_consistency, read_inclusion
+from lineage.verify.proofs import CONSISTENCY, PROOF
 from lineage.visibility import EVERYTHING
-
-FORMAT = "stac-federator/proof@1"
 
 Row = dict[str, Any]
 
@@ -29,38 +28,42 @@ async def bundle(conn: AsyncConnection[Row], event_id: UUID, principals: Sequenc
     """Return the proof of an event as one canonical JSON file; None when there is no such event.
 
     Members: format, event {body (text whose SHA-256 is in the leaf), leaf, signature}, index, path, checkpoint (signed
-    note), keys {log, event} as C2SP verifier keys. Binary members are base64.
+    note), keys {log: [those that signed the checkpoint], event} as C2SP verifier keys, revocations (KEY events that revoke the event's
+    key, each with its own path). Binary members are base64.
 
     Raises:
         ProofPending: the event waits for its number.
+        LogConflict: a tile is missing.
     """
     async with conn.transaction():
-        row = await (await conn.execute(sql("lineage.event_by_id"), (event_id, list(principals)))).fetchone()
+        row = await _event(conn, event_id, principals)
         if row is None:
-            if await (await conn.execute(sql("lineage.pending_event"), (event_id, list(principals)))).fetchone():
-                raise ProofPending(f"event {event_id} is not in the log yet")
             return None
-        head = await (await conn.execute(sql("lineage.newest_checkpoint"))).fetchone()
-        assert head is not None
-        path = await _path(conn, row["seq"], head["size"])
-        vkeys = await (await conn.execute(sql("lineage.signing_keys"))).fetchall()
-    signed = row["sig"] is not None
+        head = await _head(conn)
+        keyring = Keyring.of("", await (await conn.execute(sql("lineage.signing_keys"))).fetchall())
+        path = await read_inclusion(conn, row["seq"], head["size"])
+        revocations = [
+            {
+                "body": one["body"],
+                "leaf": _text(one["leaf"]),
+                "index": one["seq"],
+                "path": await _path(conn, one["seq"], head["size"]),
+            }
+            for one in await _revocations(conn, row["key_id"], keyring)
+        ]
+    keys: dict[str, Any] = {"log": [one.vkey for one in keyring.active("log", head["size"])]}
+    if row["sig"] is not None:
+        keys["event"] = keyring.keys[row["key_id"]].vkey
+    signature = None if row["sig"] is None else _text(row["sig"])
     return canonical(
         {
-            "format": FORMAT,
-            "event": {
-                "body": row["body"],
-                "leaf": _text(bytes(row["leaf"])),
-                "signature": _text(bytes(row["sig"])) if signed else None,
-            },
+            "format": PROOF,
+            "event": {"body": row["body"], "leaf": _text(row["leaf"]), "signature": signature},
             "index": row["seq"],
             "path": [_text(one) for one in path],
             "checkpoint": head["note"],
-            "keys": {
-                one["purpose"]: one["vkey"]
-                for one in vkeys
-                if one["purpose"] in ({"log", "event"} if signed else {"log"})
-            },
+            "keys": keys,
+            "revocations": revocations,
         }
     )
 
@@ -69,21 +72,75 @@ async def tlog_proof(conn: AsyncConnection[Row], event_id: UUID, principals: Seq
     """The same proof as `c2sp.org/tlog-proof@v1` text: index, path, checkpoint. None when there is no such event.
 
     Raises:
-        ProofPending
+        ProofPending, LogConflict
     """
+    async with conn.transaction():
+        row = await _event(conn, event_id, principals)
+        if row is None:
+            return None
+        head = await _head(conn)
+        path = await _path(conn, row["seq"], head["size"])
+        lines = ["c2sp.org/tlog-proof@v1", f"index {row['seq']}", *path]
+        return "\n".join(lines) + "\n\n" + str(head["note"])
+
+
+async def consistency(conn: AsyncConnection[Row], old: int, new: int | None = None) -> bytes | None:
+    """Return the proof that the log of `new` events goes on from that of `old`, as one canonical JSON file with both checkpoints; None
+    when there is no checkpoint of one of these sizes.
+
+    Args:
+        new: None: the newest.
+
+    Raises:
+        LogConflict: a tile is missing.
+    """
+    async with conn.transaction():
+        wanted = [old, (await _newest(conn)) if new is None else new]
+        rows = await (await conn.execute(sql("lineage.checkpoints_of"), (wanted,))).fetchall()
+        notes = {row["size"]: row["note"] for row in rows}
+        if not all(size in notes for size in wanted) or wanted[0] > wanted[1]:
+            return None
+        path = await read_consistency(conn, *wanted)
+        keyring = Keyring.of("", await (await conn.execute(sql("lineage.signing_keys"))).fetchall())
+    active = [*keyring.active("log", wanted[1]), *keyring.active("log", wanted[0])]
+    return canonical(
+        {
+            "format": CONSISTENCY,
+            "old": notes[wanted[0]],
+            "new": notes[wanted[1]],
+            "path": [_text(one) for one in path],
+            "keys": list(dict.fromkeys(one.vkey for one in active)),
+        }
+    )
+
+
+async def _event(conn: AsyncConnection[Row], event_id: UUID, principals: Sequence[str]) -> Row | None:
     row = await (await conn.execute(sql("lineage.event_by_id"), (event_id, list(principals)))).fetchone()
-    if row is None:
-        if await (await conn.execute(sql("lineage.pending_event"), (event_id, list(principals)))).fetchone():
-            raise ProofPending(f"event {event_id} is not in the log yet")
-        return None
-    head = await (await conn.execute(sql("lineage.newest_checkpoint"))).fetchone()
-    assert head is not None
-    path = await _path(conn, row["seq"], head["size"])
-    lines = ["c2sp.org/tlog-proof@v1", f"index {row['seq']}", *(_text(one) for one in path)]
-    return "\n".join(lines) + "\n\n" + str(head["note"])
+    if (
+        row is None
+        and await (await conn.execute(sql("lineage.pending_event"), (event_id, list(principals)))).fetchone()
+    ):
+        raise ProofPending(f"event {event_id} is not in the log yet")
+    return row
 
 
-async def _path(conn: AsyncConnection[Row], index: int, size: int) -> list[bytes]:
-    places = tiles_needed(lambda read: inclusion_path(read, index, size))
-    tiles = await read_tiles(conn, places)
-    return inclusion_path(tiles.__getitem__, index, size)
+async def _head(conn: AsyncConnection[Row]) -> Row:
+    row = await (await conn.execute(sql("lineage.newest_checkpoint"))).fetchone()
+    assert row is not None  # there is an event
+    return row
+
+
+async def _newest(conn: AsyncConnection[Row]) -> int:
+    row = await (await conn.execute(sql("lineage.newest_checkpoint"))).fetchone()
+    return int(row["size"]) if row else -1
+
+
+async def _path(conn: AsyncConnection[Row], index: int, size: int) -> list[str]:
+    return [_text(one) for one in await read_inclusion(conn, index, size)]
+
+
+async def _revocations(conn: AsyncConnection[Row], key_id: str | None, keyring: Keyring) -> list[Row]:
+    """KEY events that revoke this key."""
+    if key_id is None or keyring.keys[key_id].compromised_since is None:
+        return []
+    return await (await conn.execute(sql("lineage.revocations"), (key_id,))).fetchall()

@@ -31,6 +31,35 @@ class LineageSettings(BaseSettings):
         description="events the sequencer takes at once",
     )
 
+    log_copies_dir: Path | None = Field(
+        None,
+        validation_alias="FEDERATOR_LOG_COPIES_DIR",
+        description="folder that gets copies of checkpoints, each written once; best on storage that cannot be rewritten; "
+        "empty: log/copies in the data folder",
+    )
+    log_copies_interval_s: float = Field(
+        3600,
+        ge=0,
+        validation_alias="FEDERATOR_LOG_COPIES_INTERVAL_S",
+        description="seconds between two copies of checkpoints",
+    )
+
+    log_witnesses: str = Field(
+        "",
+        validation_alias="FEDERATOR_LOG_WITNESSES",
+        description="witnesses that cosign checkpoints: URL=VKEY each, blanks between; empty: none",
+    )
+
+    @property
+    def published_dir(self) -> Path:
+        """Folder of the newest checkpoint that was published, outside the database."""
+        return self.data_dir / "log"
+
+    @property
+    def copies_dir(self) -> Path:
+        """Folder of the copies of checkpoints."""
+        return self.log_copies_dir or self.published_dir / "copies"
+
     @property
     def keys_dir(self) -> Path:
         """Folder of the private keys, readable by their owner only."""

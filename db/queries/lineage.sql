@@ -47,19 +47,36 @@ insert into lineage.log_tile (level, idx, width, data) values ($1, $2, $3, $4);
 
 -- name: drop_partial_tiles
 -- A full tile makes its partial ones needless (tlog-tiles allows that).
-delete from lineage.log_tile where level = $1 and idx = $2 and width < 256;
+select lineage.drop_partial_tiles($1, $2);
 
 -- name: insert_checkpoint
 -- One a batch.
 insert into lineage.checkpoint (size, root, note) values ($1, $2, $3);
 
+-- name: log_name
+-- What the log is called in its leaves; none before it has begun.
+select split_part(key_id, '+', 1) as name from lineage.signing_key where purpose = 'log' order by from_size limit 1;
+
 -- name: signing_keys
 -- All keys that ever signed.
-select key_id, vkey, purpose, from_size, to_size, certificate from lineage.signing_key order by purpose, from_size;
+select key_id, vkey, purpose, from_size, to_size, compromised_since, certificate from lineage.signing_key order by purpose, from_size;
+
+-- name: lock_keys
+-- Changes of keys are decided one after the other: one that cannot be done would stop the sequencer.
+select pg_advisory_xact_lock(hashtext('lineage.keys'));
+
+-- name: waiting_key_events
+-- Changes of keys that have no number yet.
+select body::jsonb as body from lineage.event_outbox where kind = 'KEY' order by position;
 
 -- name: insert_signing_key
--- At the start of the log; rotation comes with KEY events.
+-- At the start of the log.
 insert into lineage.signing_key (key_id, vkey, purpose, from_size, certificate) values ($1, $2, $3, $4, $5);
+
+-- name: store_key
+-- As a KEY event has it: a new key, or the end of one.
+insert into lineage.signing_key (key_id, vkey, purpose, from_size, to_size, compromised_since) values ($1, $2, $3, $4, $5, $6)
+on conflict (key_id) do update set to_size = excluded.to_size, compromised_since = excluded.compromised_since;
 
 -- name: insert_trace_signature
 -- Signed once.
@@ -104,12 +121,96 @@ from lineage.event as e where seq >= $1
 order by seq limit $2;
 
 -- name: leaves_from
+-- For the audit and the export, in portions.
+select seq, id, kind, name, source, collection, item_id, actor_id, claimed_at, recorded_at, body, body_hash, leaf, sig, key_id
+from lineage.event where seq >= $1 order by seq limit $2;
+
+-- name: tile
+-- One tile as it is published.
+select data from lineage.log_tile where level = $1 and idx = $2 and width = $3;
+
+-- name: leaves_seen
+-- Those leaves of a bundle whose events a caller may see.
+select leaf from lineage.event as e where seq >= $1 and seq < $2
+    and coalesce(e.collection <> all (array(select unnest(federator.hidden_collections($3::text[])))), true)
+    and not exists (select from federator.hidden_items($3::text[]) as h where h.collection_id = e.collection and h.item_id = e.item_id)
+    and federator.may_see_event(kind, name, $3::text[])
+order by seq;
+
+-- name: leaves_between
+-- For the export.
+select seq, body, leaf, sig, recorded_at from lineage.event where seq >= $1 and seq < $2 order by seq;
+
+-- name: checkpoints_between
 -- For the audit, in portions.
-select seq, id, kind, name, actor_id, claimed_at, body, body_hash, leaf, sig, key_id from lineage.event where seq >= $1 order by seq limit $2;
+select size, root, note from lineage.checkpoint where size > $1 and size <= $2 order by size limit 100000;
 
 -- name: checkpoints
--- For the audit.
+-- For the export.
 select size, root, note from lineage.checkpoint order by size;
+
+-- name: checkpoints_of
+-- Checkpoints of these sizes.
+select size, root, note from lineage.checkpoint where size = any ($1::bigint[]);
+
+-- name: revocations
+-- What the log says of a key that it trusts no more.
+select seq, body, leaf from lineage.event
+where kind = 'KEY' and name = $1 and body::jsonb ->> 'action' = 'revoke' order by seq limit 16;
+
+-- name: cosignatures
+-- Witnesses' lines of these checkpoints.
+select size, witness, line from lineage.cosignature where size = any ($1::bigint[]) order by size, witness;
+
+-- name: insert_cosignature
+-- Of a checkpoint, one a witness.
+insert into lineage.cosignature (size, witness, line) values ($1, $2, $3) on conflict do nothing;
+
+-- name: missing_hashes
+-- For the audit: those of these that do not lead to their event.
+select w.alg, w.seq from unnest($1::bytea[], $2::text[], $3::bigint[]) as w (digest, alg, seq)
+where not exists (select from lineage.event_hash as h where h.digest = w.digest and h.alg = w.alg and h.seq = w.seq);
+
+-- name: number_of_hashes
+-- For the audit.
+select count(*) as number from lineage.event_hash;
+
+-- name: items_and_events
+-- For the audit: items behind a place in their order, each with the newest event that says what it is.
+select i.collection, i.id, pgstac.content_hydrate(i)::text as content, e.seq, e.kind, e.actor_id, e.item_sha256
+from (
+    select * from pgstac.items where (collection, id) > ($1, $2) order by collection, id limit $3
+) as i
+left join lateral (
+    select seq, kind, actor_id, body::jsonb ->> 'item_sha256' as item_sha256 from (
+        select seq, 0::bigint as position, kind, actor_id, body from lineage.event where collection = i.collection and item_id = i.id
+        union all
+        select null, position, kind, actor_id, body from lineage.event_outbox where collection = i.collection and item_id = i.id
+    ) as every
+    where kind in ('DELETE', 'WITHDRAW') or actor_id = 'unattributed' or body::jsonb ? 'item_sha256'
+    order by seq desc nulls first, position desc limit 1
+) as e on true
+order by i.collection, i.id;
+
+-- name: items_that_are_gone
+-- For the audit: items whose newest event says that they are there, and that are not.
+select collection, item_id, seq from (
+    select distinct on (collection, item_id) collection, item_id, seq, kind, actor_id from (
+        select collection, item_id, seq, 0::bigint as position, kind, actor_id, body from lineage.event where item_id is not null
+        union all
+        select collection, item_id, null, position, kind, actor_id, body from lineage.event_outbox where item_id is not null
+    ) as every
+    where kind in ('DELETE', 'WITHDRAW') or actor_id = 'unattributed' or body::jsonb ? 'item_sha256'
+    order by collection, item_id, seq desc nulls first, position desc
+) as newest
+where kind not in ('DELETE', 'WITHDRAW')
+    and not exists (select from pgstac.items as i where i.collection = newest.collection and i.id = newest.item_id)
+order by collection, item_id limit 200;
+
+-- name: trace_signatures
+-- For the audit: signatures of the façade, with the event that they are of.
+select e.seq, e.kind, e.name, e.body, t.message, t.signature, t.certificate
+from lineage.trace_signature as t join lineage.event as e on e.id = t.event_id where e.seq >= $1 order by e.seq limit $2;
 
 -- name: all_tiles
 -- For the audit.

@@ -42,3 +42,7 @@ on conflict (name) do update set version = excluded.version, applied_at = now();
 -- name: record
 -- After the file, in the same transaction.
 insert into federator.migration (number, name, checksum) values ($1, $2, $3);
+
+-- name: grant_service
+-- As the owner of the tables (0026_log.sql).
+select federator.grant_service($1);

@@ -81,6 +81,11 @@ RULES = (
         ),
     ),
     Rule(
+        "entries of the log",
+        "A bundle of leaves, which name products and people: it is there for who may see the event of every one of them.",
+        ("GET /lineage/v1/log/tile/entries/{path}",),
+    ),
+    Rule(
         "reading a collection",
         "",
         (
@@ -186,7 +191,8 @@ RULES = (
         (
             *_under("/stac", "/conformance", "/_mgmt/ping", "/_mgmt/health"),
             *_under("/raster", "/tileMatrixSets", "/tileMatrixSets/{tileMatrixSetId}", "/colorMaps", "/colorMaps/{colorMapId}"),
-            *_under("", "/lineage/v1/log/checkpoint", "/lineage/v1/log/keys", "/trace/api/status", "/_mgmt/ping", "/_mgmt/health"),
+            *_under("/lineage/v1/log", "/checkpoint", "/keys", "/consistency", "/tile/{level}/{path}", "/verify.py"),
+            *_under("", "/trace/api/status", "/_mgmt/ping", "/_mgmt/health"),
             *_under("/uploads", "", "/{upload_id}", method="OPTIONS"),
         ),
     ),

@@ -16,18 +16,18 @@ from hypothesis import strategies as st
 from lineage import multihash, verify
 from lineage.canonical import NotCanonical, canonical, is_exact, item_sha256
 from lineage.ids import uuid7
-from lineage.note import checkpoint_text, sign_note
-from lineage.sequencer import key_id
-from tests.lineage.samples import signer
-from tests.shared import shared_path
+from lineage.note import checkpoint_text, key_id, sign_note
+from tests.lineage.samples import VECTORS, signer
 
 
 def test_published_canonical_json() -> None:
-    pairs = sorted(shared_path("lineage", "jcs", "input").glob("*.json"))
+    pairs = sorted((VECTORS / "jcs" / "input").glob("*.json"))
     assert len(pairs) == 6
     for path in pairs:
-        expected = shared_path("lineage", "jcs", "output", path.name).read_bytes()
-        assert canonical(json.loads(path.read_text(encoding="utf-8"))) == expected.rstrip(b"\n")
+        expected = bytes.fromhex((VECTORS / "jcs" / "outhex" / f"{path.stem}.txt").read_text())
+        written = canonical(json.loads(path.read_text(encoding="utf-8")))
+        assert written == expected
+        assert canonical(json.loads(written)) == expected
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 2**60, "\ud800", {"a": {1: 2}}, object()])
@@ -117,8 +117,8 @@ def test_uuid7_is_version_7_and_sorts_by_time() -> None:
 
 
 def test_published_note_verifies_and_a_changed_one_does_not() -> None:
-    key = verify.parse_vkey(shared_path("lineage", "tlog", "signed-note-example.vkey").read_text().strip())
-    note = shared_path("lineage", "tlog", "signed-note-example.txt").read_text(encoding="utf-8")
+    key = verify.parse_vkey((VECTORS / "tlog" / "signed-note-example.vkey").read_text().strip())
+    note = (VECTORS / "tlog" / "signed-note-example.txt").read_text(encoding="utf-8")
     text, _, tail = note.rpartition("\n\n")
     blob = verify.decode64(tail.split(" ")[2].strip(), "signature")
     assert blob[:4] == key.short

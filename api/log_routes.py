@@ -1,0 +1,104 @@
+"""`/lineage/v1/log`: the log for those who check it: checkpoint, tiles (C2SP tlog-tiles), consistency, the verifier as one file."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+
+from api.access import principals_of
+from api.parts import parts_of
+from api.problems import Problem
+from lineage import history, proof
+from lineage.verify import tile_name
+from lineage.verify.single_file import single_file
+
+router = APIRouter(prefix="/lineage/v1/log", tags=["lineage"])
+
+#: A tile never changes, and a client that has it may keep it for good.
+_FOR_GOOD = "max-age=31536000, immutable"
+_MAX_NUMBER = 2**62
+_LEVELS = range(64)
+_PATH = re.compile(r"((?:x[0-9]{3}/){0,4}[0-9]{3})(?:\.p/([1-9][0-9]{0,2}))?")
+
+
+@router.get("/checkpoint")
+async def checkpoint(request: Request) -> Response:
+    """The newest signed checkpoint (C2SP tlog-checkpoint), with the cosignatures of witnesses that are there."""
+    async with parts_of(request).pool.connection() as conn:
+        note = await history.newest_note(conn, cosigned=True)
+    if note is None:
+        raise Problem(404, "LOG_EMPTY", "the log has not begun")
+    return PlainTextResponse(note, headers={"Cache-Control": "max-age=1"})
+
+
+@router.get("/consistency")
+async def consistency(
+    request: Request,
+    old: Annotated[int, Query(alias="from", ge=1, le=_MAX_NUMBER)],
+    new: Annotated[int | None, Query(alias="to", ge=1, le=_MAX_NUMBER)] = None,
+) -> Response:
+    """Proof that the log of `to` events (default: as it is now) goes on from that of `from`, for `python -m lineage verify`."""
+    async with parts_of(request).pool.connection() as conn:
+        found = await proof.consistency(conn, old, new)
+    if found is None:
+        raise Problem(404, "NOT_FOUND", "there is no checkpoint of one of these sizes, or the first is larger")
+    return Response(found, media_type="application/json")
+
+
+@router.get("/verify.py")
+async def verifier() -> Response:
+    """The offline verifier as one Python file: standard library and `cryptography`."""
+    headers = {"Content-Disposition": 'attachment; filename="verify.py"'}
+    return PlainTextResponse(_verifier(), media_type="text/x-python", headers=headers)
+
+
+@cache
+def _verifier() -> str:
+    return single_file()
+
+
+@router.get("/tile/entries/{path:path}")
+async def entries(path: str, request: Request) -> Response:
+    """An entry bundle: leaves, each behind its length. Leaves name products and people: who may not see one of them gets none."""
+    index, width = _place(path)
+    async with parts_of(request).pool.connection() as conn:
+        data = await history.entries(conn, index, width, principals_of(request))
+    return _tile(data, f"private, {_FOR_GOOD}")
+
+
+@router.get("/tile/{level}/{path:path}")
+async def tile(level: str, path: str, request: Request) -> Response:
+    """A tile of hashes, full or partial."""
+    index, width = _place(path)
+    if not re.fullmatch(r"0|[1-9][0-9]?", level) or int(level) not in _LEVELS:
+        raise _no_tile()
+    async with parts_of(request).pool.connection() as conn:
+        data = await history.tile(conn, int(level), index, width)
+    return _tile(data, f"public, {_FOR_GOOD}")
+
+
+def _place(path: str) -> tuple[int, int]:
+    """Index and width of a tile's path. What would be written otherwise is no path: every tile has one address."""
+    found = _PATH.fullmatch(path)
+    if found is None:
+        raise _no_tile()
+    index = int(found[1].replace("x", "").replace("/", ""))
+    width = int(found[2] or 256)
+    if tile_name(index) != found[1] or (found[2] is not None and width > 255):
+        raise _no_tile()
+    return index, width
+
+
+def _tile(data: bytes | None, kept: str) -> Response:
+    if data is None:
+        raise _no_tile()
+    return Response(data, media_type="application/octet-stream", headers={"Cache-Control": kept})
+
+
+def _no_tile() -> Problem:
+    return Problem(404, "NOT_FOUND", "there is no such tile")

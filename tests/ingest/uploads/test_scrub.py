@@ -1,0 +1,66 @@
+"""A raster whose bytes have changed on the disk is found, named in the log, and served no more."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from db.pools import Pool
+from ingest.settings import IngestSettings
+from ingest.uploads.model import Upload
+from ingest.uploads.scrub import Pace, scrub
+from ingest.uploads.service import cog_path
+from lineage.sequencer import sequence
+from tests.ingest.uploads.test_removal import execute, ready
+from tests.lineage.samples import signer
+
+FAST = 1e12
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> IngestSettings:
+    return IngestSettings(data_dir=tmp_path / "data", public_url="http://127.0.0.1:8080")
+
+
+async def _events(pool: Pool) -> list[tuple[str, str, str | None]]:
+    query = "select name, body::jsonb as body from lineage.event_outbox where kind = 'VERIFY' order by position"
+    return [(row["body"]["check"], row["name"], row["body"].get("result")) for row in await execute(pool, query)]
+
+
+async def test_a_damaged_raster_is_taken_out_of_service(
+    catalogue: Pool, settings: IngestSettings, tmp_path: Path
+) -> None:
+    good: Upload = await ready(catalogue, settings, tmp_path)
+    bad: Upload = await ready(catalogue, settings, tmp_path)
+    report = await scrub(catalogue, settings, FAST)
+    assert (report.checked, report.damaged) == (2, 0), "their events wait for their numbers"
+    await sequence(catalogue, signer(tmp_path))
+    assert (await scrub(catalogue, settings, FAST)).damaged == 0, "they have them"
+    path = cog_path(settings, bad.id)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    report = await scrub(catalogue, settings, FAST)
+    assert (report.checked, report.damaged) == (2, 1)
+    assert cog_path(settings, good.id).is_file()
+    assert not path.exists()
+    assert (settings.data_dir / "damaged" / path.name).read_bytes() == content
+    assert await _events(catalogue) == [
+        ("rasters", "scrub", None),
+        ("raster", bad.item_id, "damaged"),
+        ("rasters", "scrub", None),
+    ]
+    report = await scrub(catalogue, settings, FAST)
+    assert (report.checked, report.damaged) == (1, 0), "it is out of service already"
+    cog_path(settings, good.id).unlink()
+    assert (await scrub(catalogue, settings, FAST)).damaged == 1
+    assert (await _events(catalogue))[-2] == ("raster", good.item_id, "missing")
+
+
+def test_it_reads_no_faster_than_asked() -> None:
+    begun, pace = time.monotonic(), Pace(1e6)
+    for _ in range(5):
+        pace.wait_after(20_000)
+    assert time.monotonic() - begun >= 0.1

@@ -1,0 +1,241 @@
+"""A witness on a real socket, and a log that asks it: what it has seen cannot be taken back."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import aics_tlog
+import httpx
+import pytest
+
+from db.pools import Connection, Pool
+from lineage import log, verify
+from lineage.audit import audit
+from lineage.cosigning import Cosigner, Cosigning, cosigners
+from lineage.errors import KeyMismatch, WitnessRefuses
+from lineage.history import newest_note
+from lineage.keys import Signer, load_ed25519
+from lineage.note import checkpoint_text, sign_note
+from lineage.sequencer import sequence
+from lineage.tree import Appender, consistency_path, leaf_hash
+from lineage.witness import Witness, request_body
+from lineage.witness_command import serving
+from tests.lineage.attacks import forge_event, open_up, rewrite
+from tests.lineage.samples import event, signer
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Stand:
+    """A witness that serves, and its address."""
+
+    witness: Witness
+    url: str
+
+    def post(self, old: int, path: list[bytes], note: str) -> httpx.Response:
+        return self.post_bytes(request_body(old, path, note))
+
+    def post_bytes(self, body: bytes) -> httpx.Response:
+        return httpx.post(f"{self.url}/add-checkpoint", content=body, timeout=10)
+
+
+@pytest.fixture(scope="session")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Signer:
+    return signer(tmp_path_factory.mktemp("keys"))
+
+
+@pytest.fixture
+def stand(keys: Signer, tmp_path: Path) -> Iterator[Stand]:
+    witness = Witness(
+        "example.org/w1",
+        load_ed25519(tmp_path / "witness.pem"),
+        {keys.origin: [verify.parse_vkey(keys.log_vkey)]},
+        tmp_path,
+    )
+    with serving(witness, "127.0.0.1", 0) as server:
+        yield Stand(witness, f"http://127.0.0.1:{server.server_port}")
+
+
+class Log:
+    """A log in memory."""
+
+    def __init__(self, keys: Signer) -> None:
+        self.keys, self.tree, self.store = keys, Appender(0, {}), dict[tuple[int, int], bytes]()
+
+    def grow(self, *leaves: bytes) -> str:
+        self.tree.append(map(leaf_hash, leaves))
+        self.store.update(self.tree.changed)
+        return self.note()
+
+    def note(self, origin: str | None = None) -> str:
+        name = origin or self.keys.origin
+        return sign_note(checkpoint_text(name, self.tree.size, self.tree.root()), name, self.keys.log_key)
+
+    def path(self, old: int) -> list[bytes]:
+        return consistency_path(self.store.__getitem__, old, self.tree.size)
+
+
+def test_it_cosigns_what_goes_on_and_nothing_else(stand: Stand, keys: Signer, tmp_path: Path) -> None:
+    mine = Log(keys)
+    first = mine.grow(b"a", b"b", b"c")
+    answer = stand.post(0, [], first)
+    assert answer.status_code == 200
+    parsed = aics_tlog.parse_note(first + answer.text)
+    assert aics_tlog.verify_note(parsed, [aics_tlog.parse_vkey(keys.log_vkey)])
+    checkpoint = verify.parse_checkpoint(first + answer.text)
+    assert verify.checkpoint_verdict(checkpoint, verify.parse_vkey(stand.witness.vkey)) == "ok"
+    assert stand.post(3, [], first).status_code == 200, "the same once more"
+    second = mine.grow(b"d", b"e")
+    too_old = stand.post(2, mine.path(2), second)
+    assert (too_old.status_code, too_old.text, too_old.headers["content-type"]) == (409, "3\n", "text/x.tlog.size")
+    assert stand.post(3, mine.path(3)[:-1], second).status_code == 422
+    assert stand.post(3, [], second).status_code == 422
+    other = Log(keys)
+    fork = other.grow(b"a", b"b", b"x")
+    assert stand.post(3, [], fork).status_code == 409
+    other.grow(b"d", b"e")
+    assert stand.post(3, other.path(3), other.note()).status_code == 422
+    assert stand.post(3, mine.path(3), second).status_code == 200
+    assert stand.post(5, [], first).status_code == 400, "smaller than the old size"
+    again = Witness("example.org/w1", stand.witness.key, stand.witness.logs, tmp_path)  # begun anew
+    last = again.last(keys.origin)
+    assert last is not None
+    assert last.size == 5
+
+
+def test_it_knows_its_logs_and_their_keys(stand: Stand, keys: Signer, tmp_path: Path) -> None:
+    mine = Log(keys)
+    mine.grow(b"a")
+    assert stand.post(0, [], mine.note("example.org/other")).status_code == 404
+    stranger = Log(signer(tmp_path / "stranger"))
+    assert stand.post(0, [], stranger.grow(b"a")).status_code == 403
+
+
+BODIES = [
+    b"", b"old 0", b"old 0\n\n", b"\xff\xfe", b"old 00\n\nx\n1\nAA==\n\n", b"old -1\n\nx", b"old 1\nAAAA\n\nx", b"new 0\n\nx",
+    b"old 0\n" * 100, b"old 9999999999999999999999\n\nx",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("body", BODIES)
+def test_what_is_no_request_is_refused(stand: Stand, body: bytes) -> None:
+    assert stand.post_bytes(body).status_code == 400
+
+
+def test_bodies_are_bounded_and_there_is_one_route(stand: Stand) -> None:
+    assert stand.post_bytes(b"old 0\n" + b"x" * 30_000).status_code == 413
+    assert httpx.post(f"{stand.url}/other", content=b"x").status_code == 404
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(timeout=10) as client:
+        yield client
+
+
+def asking(stand: Stand, http: httpx.AsyncClient) -> Cosigning:
+    return Cosigning(cosigners([f"{stand.url}={stand.witness.vkey}"]), http)
+
+
+async def logged(pool: Pool, keys: Signer, *numbers: int) -> None:
+    async with pool.connection() as conn, conn.transaction():
+        await log.append(conn, *map(event, numbers))
+    await sequence(pool, keys)
+
+
+async def test_the_log_has_its_checkpoints_cosigned(
+    pool: Pool, conn: Connection, keys: Signer, stand: Stand, http: httpx.AsyncClient
+) -> None:
+    ask = asking(stand, http)
+    assert await ask.ask(pool) == 0, "the log has not begun"
+    for numbers in ((1, 2), (3,)):
+        await logged(pool, keys, *numbers)
+        assert await ask.ask(pool) == 1
+        assert await ask.ask(pool) == 0
+    await logged(pool, keys, 4)
+    assert await asking(stand, http).ask(pool) == 1, "a new process finds where the witness is"
+    note = await newest_note(conn, cosigned=True)
+    policy = verify.Policy(verify.parse_vkey(keys.log_vkey), witnesses=[verify.parse_vkey(stand.witness.vkey)])
+    assert verify.judge_note(note or "", policy).witness == "cosigned"
+    bare = verify.judge_note(await newest_note(conn) or "", policy)
+    assert (bare.witness, bare.log, [one.code for one in bare.faults]) == ("missing", "unwitnessed", ["unwitnessed"])
+    assert await audit(conn, witnesses=[stand.witness.vkey]) == []
+    await open_up(conn)
+    await conn.execute(
+        "update lineage.cosignature set line = (select line from lineage.cosignature where size = 3) where size = 4"
+    )
+    assert [one.code for one in await audit(conn, witnesses=[stand.witness.vkey])] == ["witness-bad"]
+
+
+async def test_l04_a_history_that_was_rewritten_with_all_keys_is_refused(
+    pool: Pool, conn: Connection, keys: Signer, stand: Stand, http: httpx.AsyncClient
+) -> None:
+    await logged(pool, keys, *range(1, 30))
+    await asking(stand, http).ask(pool)
+    await open_up(conn)
+    await forge_event(conn, keys, 20)
+    await conn.execute("delete from lineage.cosignature")
+    await rewrite(conn, keys, all_checkpoints=True)
+    assert await audit(conn) == [], "nobody without an old checkpoint can see it"
+    with pytest.raises(WitnessRefuses, match="another log of 30"):
+        await asking(stand, http).ask(pool)
+    await logged(pool, keys, 31)
+    with pytest.raises(WitnessRefuses, match="rewritten"):
+        await asking(stand, http).ask(pool)
+
+
+async def test_l09_a_log_that_was_set_back_is_refused(
+    pool: Pool, conn: Connection, keys: Signer, stand: Stand, http: httpx.AsyncClient
+) -> None:
+    await logged(pool, keys, 1, 2)
+    await logged(pool, keys, 3)
+    await asking(stand, http).ask(pool)
+    await open_up(conn)
+    for statement in (
+        "delete from lineage.cosignature",
+        "delete from lineage.event where seq = 3",
+        "delete from lineage.checkpoint where size = 4",
+    ):
+        await conn.execute(statement)
+    with pytest.raises(WitnessRefuses, match="set back"):
+        await asking(stand, http).ask(pool)
+
+
+async def test_a_witness_that_is_away_stops_nothing(
+    pool: Pool, keys: Signer, http: httpx.AsyncClient, stand: Stand
+) -> None:
+    await logged(pool, keys, 1)
+    away = Cosigning([Cosigner("http://127.0.0.1:9", verify.parse_vkey(stand.witness.vkey))], http)
+    assert await away.ask(pool) == 0
+    other = verify.parse_vkey(signer(stand.witness.folder / "other").log_vkey).cosigner
+    assert await Cosigning([Cosigner(stand.url, other)], http).ask(pool) == 0, "another key than the one that is known"
+
+
+@pytest.mark.parametrize("word", ["http://x", "http://x=y", "http://x=a+00000000+AAAA"])
+def test_a_setting_that_names_no_witness_is_refused(word: str) -> None:
+    with pytest.raises(KeyMismatch, match="FEDERATOR_LOG_WITNESSES"):
+        cosigners([word])
+
+
+def test_it_runs_as_a_process_of_its_own(keys: Signer, tmp_path: Path) -> None:
+    words = ["witness", "serve", "--dir", str(tmp_path), "--log", keys.log_vkey, "--port", "0"]
+    env = {"PATH": os.environ["PATH"], "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(
+        [sys.executable, "-m", "lineage", *words], cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        vkey, url = process.stdout.readline().strip(), process.stdout.readline().strip().split()[-1]
+        mine = Log(keys)
+        answer = httpx.post(f"{url}/add-checkpoint", content=request_body(0, [], mine.grow(b"a")), timeout=10)
+        checkpoint = verify.parse_checkpoint(mine.note() + answer.text)
+        assert verify.checkpoint_verdict(checkpoint, verify.parse_vkey(vkey)) == "ok"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+    assert vkey.startswith("localhost/witness+")
