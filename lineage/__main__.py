@@ -1,4 +1,7 @@
-"""`python -m lineage verify FILE... | proof COLLECTION ITEM | audit | checkpoint | sequence`. `verify` needs no database."""
+"""`python -m lineage verify FILE... | proof COLLECTION ITEM | audit | checkpoint | sequence | project | rebuild`.
+
+`verify` needs no database.
+"""
 
 from __future__ import annotations
 
@@ -32,6 +35,8 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("audit", help="recompute the whole log and compare")
     commands.add_parser("checkpoint", help="print the newest signed checkpoint")
     commands.add_parser("sequence", help="give waiting events their numbers now")
+    commands.add_parser("project", help="take new events into the graph now")
+    commands.add_parser("rebuild", help="drop the graph and make it again of the events alone")
     return parser
 
 
@@ -46,6 +51,8 @@ def _with_database(options: argparse.Namespace) -> int:
         "audit": _audit,
         "checkpoint": _checkpoint,
         "sequence": _sequence,
+        "project": _project,
+        "rebuild": _rebuild,
     }
 
     async def run() -> int:
@@ -103,6 +110,23 @@ async def _sequence(conn: Connection) -> int:
     settings = LineageSettings()
     done = await sequence_batch(conn, load_signer(settings), settings.batch_size)
     print(f"{done} events sequenced")
+    return 0
+
+
+async def _project(conn: Connection) -> int:
+    from lineage.projector import BATCH, project_batch
+
+    total = 0
+    while done := await project_batch(conn, BATCH):
+        total += done
+    print(f"{total} events taken into the graph")
+    return 0
+
+
+async def _rebuild(conn: Connection) -> int:
+    from lineage.projector import rebuild
+
+    print(f"the graph was made again of {await rebuild(conn)} events")
     return 0
 
 
