@@ -56,7 +56,7 @@ def test_sentinel_1_by_datatake_and_twin() -> None:
     assert inferred_parent(grd, names(GRD, GRD_COG)) is None
 
 
-@settings(max_examples=sized(60, 1000))
+@settings(max_examples=sized(60, 1000), deadline=None)
 @given(st.permutations([L1C, L2A, L2A_TWIN, L1C[:-6] + "001008", GRD, SLC]))
 def test_the_order_of_the_members_is_of_no_account(stems: list[str]) -> None:
     child = read(L2A)
@@ -64,7 +64,7 @@ def test_the_order_of_the_members_is_of_no_account(stems: list[str]) -> None:
     assert inferred_parent(child, names(*stems)) == inferred_parent(child, names(*sorted(stems)))
 
 
-@settings(max_examples=sized(100, 2000))
+@settings(max_examples=sized(100, 2000), deadline=None)
 @given(st.text(max_size=120) | st.from_regex(r"S[12][A-D]_[A-Z0-9_]{4,90}", fullmatch=True))
 def test_any_text_is_a_name(text: str) -> None:
     read(stem_of(text))
