@@ -15,6 +15,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from api import (
     home,
     lineage,
+    lineage_graph,
+    lineage_page,
+    lineage_versions,
     management,
     quota,
     sharing,
@@ -135,6 +138,9 @@ def create_app(
         tus.router,
         upload_parts.router,
         lineage.native,
+        lineage_page.router,  # before those of items, whose ids may end in .html
+        lineage_graph.router,
+        lineage_versions.router,
         lineage.facade,
         management.router,
         sources.router,

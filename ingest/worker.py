@@ -34,6 +34,7 @@ from ingest.follow import follow
 from ingest.harvest import HarvestBusy, Order, Tools, harvest, interrupt_silent_runs, patience_of
 from ingest.model import Source
 from ingest.operator_files import adopt_files, build_indexes
+from ingest.past_items import settle_past_items
 from ingest.repacking import pack_waiting
 from ingest.settings import IngestSettings
 from ingest.source_files import find_mapping, find_source, load_sources
@@ -45,6 +46,7 @@ from ingest.uploads.removal import sweep
 from ingest.uploads.self_check import report_protection
 from lineage.errors import LineageError
 from lineage.keys import Signer, load_signer
+from lineage.projector import project
 from lineage.sequencer import sequence
 from lineage.settings import LineageSettings
 
@@ -233,7 +235,9 @@ async def _work_while_connected(
             loops = [
                 group.create_task(_every(settings.sequencer_interval_s, lambda: _sequence(pool, signer))),
                 group.create_task(_every(settings.worker_stalled_s / 2, lambda: _take_up(app, parts))),
+                group.create_task(_every(settings.sequencer_interval_s, lambda: _project(pool))),
                 group.create_task(_every(PACKING_S, lambda: pack_waiting(pool))),
+                group.create_task(_every(PACKING_S, lambda: settle_past_items(pool))),
                 group.create_task(_every(SUMMARIES_S, lambda: build_indexes(pool))),
                 group.create_task(_every(SUMMARIES_S, lambda: rebuild_due(pool, settings.summary_rest_s))),
                 group.create_task(_every(settings.upload_sweep_s, lambda: sweep(pool, settings))),
@@ -243,6 +247,7 @@ async def _work_while_connected(
                 loop.cancel()
         with contextlib.suppress(psycopg.Error, LineageError):
             await sequence(pool, signer)
+            await project(pool)
 
 
 async def _serve_jobs(app: procrastinate.App, parts: _Parts, stop: asyncio.Event) -> None:
@@ -279,6 +284,17 @@ async def _sequence(pool: Pool, signer: Signer) -> None:
         await sequence(pool, signer)
     except LineageError as error:
         log.error("the log cannot go on", extra={"reason": str(error)})
+        await asyncio.sleep(60)
+
+
+async def _project(pool: Pool) -> None:
+    """Take new events into the graph; one that it cannot read keeps neither the queue nor the log from working."""
+    try:
+        await project(pool)
+    except _GONE:
+        raise
+    except Exception:
+        log.exception("the graph cannot go on")
         await asyncio.sleep(60)
 
 

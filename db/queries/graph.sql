@@ -229,3 +229,7 @@ where seq >= $1 and ($2::text is null or actor_id = $2) and ($3::text[] is null 
         where p.collection_id = e.collection and p.item_id = e.item_id and not federator.may_read(p.private, $10::text[]))
     and federator.may_see_event(kind, name, $10::text[])
 order by seq limit $11;
+
+-- name: times
+-- When events were recorded.
+select seq, recorded_at from lineage.event where seq = any ($1::bigint[]);

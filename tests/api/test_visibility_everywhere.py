@@ -246,6 +246,33 @@ def test_lists_have_what_the_caller_sees(site: Site) -> None:
         assert {name for name in COLLECTIONS if f'"{name}"' in metrics} == collections & set(COLLECTIONS)
 
 
+def test_the_graph_names_what_the_caller_sees(site: Site) -> None:
+    for caller in CALLERS:
+        for item, (collection, visibility) in ITEMS.items():
+            if _sees(caller, visibility):
+                continue
+            asked = [
+                site.ask(caller, "GET", f"/lineage/v1/products/{item}.SAFE/lineage"),
+                site.ask(caller, "GET", f"/lineage/v1/hashes/{digest_of(item)}/lineage"),
+                site.ask(
+                    caller, "GET", "/lineage/v1/path", params={"from": f"{collection}/{item}", "to": f"{OPEN}/i-public"}
+                ),
+            ]
+            assert [one.status_code for one in asked] == [404] * 3, (caller, item)
+            assert item not in site.ask(caller, "GET", "/lineage/v1/audit?limit=1000").text
+            assert item not in site.ask(caller, "GET", f"/lineage/v1/collections/{collection}/orphans").text
+            found = site.done(caller, "POST", "/lineage/v1/hashes/verify", json={"hashes": [digest_of(item)]})[
+                "results"
+            ]
+            assert found == [{"hash": digest_of(item), "found": False, "matches": []}]
+            asked_for = {
+                "items": [{"collection": collection, "item": item}],
+                "hashes": [digest_of(item)],
+                "names": [item],
+            }
+            assert '"nodes":0' in site.ask(caller, "POST", "/lineage/v1/impact", json=asked_for).text
+
+
 def test_nothing_of_the_catalogue(site: Site) -> None:
     for route in _rule("nothing of the catalogue").routes:
         text = _asked(site, "owner", route, OPEN, ABSENT_ITEM).text
