@@ -18,6 +18,8 @@ from api import (
     lineage_graph,
     lineage_page,
     lineage_versions,
+    lineage_watches,
+    lineage_writes,
     management,
     quota,
     sharing,
@@ -141,6 +143,8 @@ def create_app(
         lineage_page.router,  # before those of items, whose ids may end in .html
         lineage_graph.router,
         lineage_versions.router,
+        lineage_watches.router,
+        lineage_writes.router,
         lineage.facade,
         management.router,
         sources.router,

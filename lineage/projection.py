@@ -75,6 +75,7 @@ class Edge:
     label: str | None = None
     told_in: str | None = None
     told_of: str | None = None
+    by_name: bool = False
 
 
 @dataclass(slots=True)
@@ -306,9 +307,9 @@ def _link_entry(
         return
     _entity(state, identity, kind, name, fact.seq, fact.actor if kind == "dataset" else None)
     label = str(entry["name"])[:500] if kind == "file" and entry.get("name") else None
-    _link(
-        state, Edge(child, identity, role, rule.assertion, rule.confidence, rule.id, fact.seq, None, run, label, *told)
-    )
+    edge = Edge(child, identity, role, rule.assertion, rule.confidence, rule.id, fact.seq, None, run, label, *told)
+    edge.by_name = kind == "product"
+    _link(state, edge)
 
 
 def _rule_of(entry: Mapping[str, Any]) -> Rule:
@@ -352,7 +353,7 @@ def _move_edges(state: State, fact: Fact, formerly: UUID, now: UUID) -> None:
         _end(state, edge, fact.seq)
         moved = Edge(
             now, edge.parent, edge.role, edge.assertion, edge.confidence, edge.rule, fact.seq, None, edge.run, edge.label,
-            fact.collection, fact.item,
+            fact.collection, fact.item, edge.by_name,
         )  # fmt: skip
         _link(state, moved)
 
@@ -405,6 +406,10 @@ def _infer_one(state: State, child: Name, members: Sequence[Name], seq: int) -> 
 def _run_fact(state: State, fact: Fact) -> None:
     """A run as it was told (OpenLineage); what it made and nobody holds here are datasets of its owner."""
     run = _run_of(state, fact)
+    for _, entry in parents_told(fact.body):
+        named = parent_id(entry, fact.actor, is_file=False)
+        if named is not None and named[1] == "dataset":
+            _entity(state, named[0], named[1], named[2], fact.seq, fact.actor)
     outputs = fact.body.get("outputs")
     if run is None or not isinstance(outputs, list):
         return

@@ -201,7 +201,7 @@ async def _write(conn: Connection, state: State, ended: dict[Place, ItemVersion]
         [
             (
                 one.child, one.parent, one.role, one.assertion, one.confidence, one.rule, one.seq, one.superseded_by, one.run,
-                one.label, one.told_in, one.told_of,
+                one.label, one.told_in, one.told_of, one.by_name,
             )
             for one in state.touched_edges.values()
         ],

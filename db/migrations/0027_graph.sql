@@ -47,6 +47,7 @@ create table lineage.edge (
     label text, -- of a parent that is a file: its name as the event says it
     told_in text, -- collection and item whose event says so: who may not see them may not see the edge; null: names alone tell it
     told_of text,
+    by_name boolean not null, -- the event names the parent and nothing else of it
     primary key (child, parent, role, seq)
 );
 create index edge_parent on lineage.edge (parent, child);
@@ -190,7 +191,7 @@ begin
             when s.items is not null or is_admin then 'whole'
             when s.places = 0 and (n.owner is null or n.owner = any (principals)) then 'whole'
             when not upward then 'absent'
-            when n.kind = 'product' and e.assertion <> 'inferred' then 'named'
+            when n.kind = 'product' and e.by_name then 'named'
             when e.assertion = 'inferred' then 'absent'
             else 'hidden' end as shown
         from lineage.entity as n, lateral lineage.seen(n.id, hidden, principals) as s
@@ -219,7 +220,7 @@ begin
         or (s.places = 0 and n.owner = any (principals))
         or n.kind in ('product', 'file') and exists (
             select from lineage.edge as e
-            where e.parent = n.id and e.assertion <> 'inferred' and e.told_in is not null and lineage.may_see(e.told_in, e.told_of, principals)))
+            where e.parent = n.id and (e.by_name or n.kind = 'file') and e.told_in is not null and lineage.may_see(e.told_in, e.told_of, principals)))
     order by n.id;
 end $$;
 

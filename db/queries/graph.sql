@@ -69,9 +69,9 @@ set entity = excluded.entity, status = excluded.status, successor = excluded.suc
 
 -- name: put_edges
 -- New ones, and the end of old ones.
-insert into lineage.edge (child, parent, role, assertion, confidence, rule, seq, superseded_by, run, label, told_in, told_of)
+insert into lineage.edge (child, parent, role, assertion, confidence, rule, seq, superseded_by, run, label, told_in, told_of, by_name)
 select * from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::real[], $6::text[], $7::bigint[], $8::bigint[], $9::uuid[], $10::text[],
-    $11::text[], $12::text[])
+    $11::text[], $12::text[], $13::boolean[])
 on conflict (child, parent, role, seq) do update set superseded_by = excluded.superseded_by;
 
 -- name: put_versions
@@ -233,3 +233,70 @@ order by seq limit $11;
 -- name: times
 -- When events were recorded.
 select seq, recorded_at from lineage.event where seq = any ($1::bigint[]);
+
+-- name: put_commitment
+-- Beside the event that names the hash.
+insert into lineage.commitment (digest, salt, entities) values ($1, $2, $3);
+
+-- name: entities_of_items
+-- What items are in the graph; null: it does not know them yet.
+select wanted.collection, wanted.item_id, p.entity
+from unnest($1::text[], $2::text[]) as wanted (collection, item_id) left join lineage.entity_item as p using (collection, item_id);
+
+-- name: visible_family
+-- Names of products of a family that everybody may see.
+select n.name from lineage.entity as n, lateral lineage.seen(n.id, federator.hidden_collections('{}'), '{}') as s
+where n.family = $1 and s.items is not null order by n.name;
+
+-- name: item_to_tell_of
+-- Whether an item is there for the caller, whether he may write it, whether everybody may see it, and what it is in the graph.
+select federator.may_write(i.collection, $4::text[]) as may_write, i.private is null and i.collection <> all (federator.hidden_collections('{}')) as is_public,
+    p.entity
+from pgstac.items as i left join lineage.entity_item as p on p.collection = i.collection and p.item_id = i.id
+where i.collection = $1 and i.id = $2 and (i.private is null or federator.may_read(i.private, $3::text[]))
+    and i.collection <> all (federator.hidden_collections($3::text[])) limit 1;
+
+-- name: put_claim
+-- Word for word; nothing comes back when it is known already.
+insert into lineage.upstream_claim (collection, item_id, raw_sha256, entity, source, raw, verdict, details)
+values ($1, $2, $3, $4, $5, $6, $7, $8) on conflict do nothing returning true as is_new;
+
+-- name: lock_run
+-- Events of one run come one after the other.
+select pg_advisory_xact_lock(hashtext('lineage.run'), hashtext($1));
+
+-- name: is_told
+-- Whether an event is in the log or on its way.
+select exists (select from lineage.event where id = $1) or exists (select from lineage.event_outbox where id = $1) as is_told;
+
+-- name: run_owner
+-- Who told of a run first, in the log or on its way.
+select actor_id from (
+    select actor_id, 0 as place from lineage.event where name = $1 and kind = 'STATE'
+    union all select actor_id, 1 from lineage.event_outbox where name = $1 and kind = 'STATE'
+) as e order by place limit 1;
+
+-- name: run
+-- One run, for its owner.
+select * from lineage.run where id = $1 and (owner = $2 or 'role:admin' = any ($3::text[]));
+
+-- name: put_watch
+-- As many as one may have.
+insert into lineage.watch (id, owner, kind, entity, name, from_seq)
+select $1, $2, $3, $4, $5, $6 where (select count(*) from lineage.watch where owner = $2) < $7 returning created_at;
+
+-- name: watches
+-- Of one owner.
+select id, kind, name, from_seq, created_at, entity from lineage.watch where owner = $1 and ($2::uuid is null or id = $2) order by created_at, id;
+
+-- name: drop_watch
+-- Of one owner.
+delete from lineage.watch where owner = $1 and id = $2 returning id;
+
+-- name: alerts
+-- What happened to these entities that whoever built on them must know, for those who may see it.
+select e.seq, e.id, e.kind, e.name, e.source, e.collection, e.item_id, e.actor_id, e.claimed_at, e.recorded_at, e.body, false as pending
+from lineage.entity_item as i join lineage.event as e on e.collection = i.collection and e.item_id = i.item_id
+where i.entity = any ($1::uuid[]) and e.kind in ('WITHDRAW', 'OBSOLETE', 'DELETE', 'REPLACE', 'RESTORE') and e.seq >= $2
+    and lineage.may_see(e.collection, e.item_id, $3::text[])
+order by e.seq limit $4;

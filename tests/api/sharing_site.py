@@ -175,3 +175,12 @@ async def _settle(site: Site) -> None:
         await sequence(pool, load_signer(LineageSettings(data_dir=site.data_dir)))
         await project(pool)
         await rebuild_all(pool)
+
+
+async def tell(site: Site, *events: Event) -> None:
+    """Append events, and do what workers do with them."""
+    async with open_pool(site.database) as pool:
+        async with pool.connection() as conn, conn.transaction():
+            await lineage_log.append(conn, *events)
+        await sequence(pool, load_signer(LineageSettings(data_dir=site.data_dir)))
+        await project(pool)

@@ -28,7 +28,7 @@ from lineage.sequencer import sequence
 from lineage.settings import LineageSettings
 from tests.api import editing
 from tests.api.editing import OWN, Editor, editor_on, is_problem
-from tests.lineage.parentage import L1C, L2A, L2A_TWIN
+from tests.lineage.parentage import L1C, L2A, L2A_TILES, L2A_TWIN
 
 NOW = datetime(2026, 11, 26, tzinfo=UTC)
 
@@ -248,3 +248,102 @@ def test_the_page_shows_graph_history_and_proof(site: Site) -> None:
     assert "<script" not in hostile
     assert "&lt;script&gt;" in hostile
     is_problem(site.http.get("/collections/s2/items/none.html"), 404, "NOT_FOUND")
+
+
+def run_event(run: str, kind: str = "COMPLETE", **members: Any) -> dict[str, Any]:
+    """A RunEvent of OpenLineage 2-0-2."""
+    return {
+        "eventType": kind, "eventTime": "2026-11-26T10:00:00Z", "producer": "https://example.org/tool",
+        "schemaURL": "https://openlineage.io/spec/2-0-2/OpenLineage.json#/$defs/RunEvent", "run": {"runId": run},
+        "job": {"namespace": "airflow", "name": "mosaic"}, **members,
+    }  # fmt: skip
+
+
+def test_a_run_links_what_it_made_once(site: Site) -> None:
+    assert site.editor.client.post(f"/collections/{OWN}/items", json=editing.item("mosaic")).status_code == 201
+    ours = f"{site.editor.url}/stac/collections/{OWN}"
+    engine = {"processing_engine": {"_producer": "x:y", "_schemaURL": "x:y", "name": "gdal", "version": "3.12"}}
+    run, inputs = (
+        str(uuid7()),
+        [{"namespace": "s3://esa", "name": f"{L2A}.SAFE"}, {"namespace": "s3://me", "name": "scratch.tif"}],
+    )
+    events = [
+        run_event(run, "START") | {"run": {"runId": run, "facets": engine}},
+        run_event(
+            run, inputs=inputs, outputs=[{"namespace": ours, "name": "mosaic"}, {"namespace": "s3://me", "name": "log"}]
+        ),
+    ]
+    told = [site.http.post("/runs", json=events, headers=editing.ADMIN) for _ in range(2)]
+    assert [one.status_code for one in told] == [201, 200], told[0].text
+    assert [one["is_item"] for one in told[0].json()["runs"][1]["outputs"]] == [True, False]
+    site.settle()
+    graph = site.get(lineage_of("mosaic", OWN), headers=editing.ADMIN).json()
+    assert {(edge["rule"], edge["assertion"], edge["run"]) for edge in graph["edges"] if edge["rule"] == "R1/1"} == {
+        ("R1/1", "explicit", run)
+    }
+    assert {node["name"] for node in graph["nodes"]} >= {"mosaic", L2A, "s3://me/scratch.tif", L1C}
+    everybodys = site.get(lineage_of("mosaic", OWN))
+    assert "scratch" not in everybodys.text
+    assert [node["kind"] for node in everybodys.json()["nodes"]].count("redacted") == 1
+    assert "scratch" not in site.get("/audit?limit=1000").text
+    shown = site.get(f"/runs/{run}", headers=editing.ADMIN).json()
+    assert (shown["state"], shown["software"], shown["job"]) == ("COMPLETE", {"gdal": "3.12"}, "mosaic")
+    assert site.http.get(f"/runs/{run}").status_code in (401, 404)
+    assert site.get("/log/checkpoint").text  # the same event again did not stop the log
+
+
+@pytest.mark.parametrize(
+    ("change", "place"),
+    [
+        ({"run": {"runId": "7"}}, "/run/runId"), ({"eventTime": "now"}, "/eventTime"), ({"eventType": "BEGIN"}, "/eventType"),
+        ({"job": {"name": "x"}}, "/job/namespace"), ({"producer": "no uri"}, "/producer"),
+        ({"inputs": [{"name": "x"}]}, "/inputs/0/namespace"),
+        ({"inputs": [{"namespace": "n", "name": "x"}] * 1001}, "/inputs"),
+        ({"run": {"runId": str(uuid7()), "facets": {"f": {}}}}, "/run/facets/f"),
+    ],
+)  # fmt: skip
+def test_runs_that_are_none_are_refused(site: Site, change: dict[str, Any], place: str) -> None:
+    problem = is_problem(
+        site.http.post("/runs", json=run_event(str(uuid7())) | change, headers=editing.ADMIN), 400, "INVALID_RUN"
+    )
+    assert problem["place"] == place
+
+
+def test_a_document_declares_parents_and_a_watch_tells_of_their_withdrawal(site: Site) -> None:
+    product, parent = L2A_TILES[5][0], "S2A_MSIL1C_20230821T221941_N0509_R029_T01KAB_20230822T005958"
+    assert site.editor.client.post(f"/collections/{OWN}/items", json=editing.item(product)).status_code == 201
+    here, tile = f"/collections/{OWN}/items/{product}/documents", f"<a><L1C_TILE_ID>{L2A_TILES[5][1]}</L1C_TILE_ID></a>"
+    is_problem(site.http.post(here, content=tile), 401, "TOKEN_REQUIRED")
+    is_problem(site.http.post(here, content="<!DOCTYPE a><a/>", headers=editing.ADMIN), 400, "DOCUMENT_INVALID")
+    is_problem(site.http.post(here, content="<a/>", headers=editing.ADMIN), 422, "DOCUMENT_SAYS_NOTHING")
+    other = f"<a><L1C_TILE_ID>{L2A_TILES[0][1]}</L1C_TILE_ID></a>"
+    is_problem(site.http.post(here, content=other, headers=editing.ADMIN), 422, "DOCUMENT_OF_ANOTHER")
+    told = [site.http.post(here, content=tile, headers=editing.ADMIN) for _ in range(2)]
+    assert [one.status_code for one in told] == [201, 200], told[0].text
+    (named,) = told[0].json()["parents"]
+    assert (named["name"], named["confidence"]) == (parent, 0.8)
+    watch = site.http.post("/watches", json={"product": f"{parent}.SAFE"}, headers=editing.ADMIN)
+    assert watch.status_code == 201
+    alerts = f"{watch.json()['links'][0]['href']}/alerts"
+    withdrawn = Event(
+        uuid7(),
+        Kind.WITHDRAW,
+        f"{parent}.SAFE",
+        "demo",
+        "s2",
+        parent,
+        "harvest:demo",
+        NOW,
+        {"reason": "Corrupted product"},
+    )
+    site.settle(registered(parent), withdrawn)
+    graph = site.get(lineage_of(product, OWN)).json()
+    assert [(edge["assertion"], edge["rule"]) for edge in graph["edges"]] == [("declared", "R3/1")]
+    assert [node["status"] for node in graph["nodes"]] == ["current", "withdrawn"]
+    found = site.http.get(alerts, headers=editing.ADMIN).json()
+    assert [(one["kind"], one["body"]["reason"]) for one in found["alerts"]] == [("WITHDRAW", "Corrupted product")]
+    assert site.http.get(alerts, params={"from_seq": found["next_seq"]}, headers=editing.ADMIN).json()["alerts"] == []
+    assert site.http.delete(watch.json()["links"][0]["href"], headers=editing.ADMIN).status_code == 204
+    is_problem(site.http.get(alerts, headers=editing.ADMIN), 404, "NOT_FOUND")
+    is_problem(site.http.post("/watches", json={"product": 7}, headers=editing.ADMIN), 400, "INVALID_FIELD")
+    is_problem(site.http.get("/watches"), 401, "TOKEN_REQUIRED")

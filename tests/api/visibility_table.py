@@ -161,6 +161,24 @@ RULES = (
         _WRITE,
     ),
     Rule(
+        "telling where an item comes from",
+        "The scope `stac:item:update`, and the right to write into the collection.",
+        ("POST /lineage/v1/collections/{collection}/items/{item}/documents",),
+        _WRITE,
+    ),
+    Rule(
+        "runs and watches",
+        "Runs need the scope `stac:item:update`; a run, a data set that only it names, and a watch are their teller's. Alerts are what the "
+        "caller may see when he asks.",
+        (
+            "POST /lineage/v1/runs",
+            "GET /lineage/v1/runs/{run_id}",
+            *_under("/lineage/v1/watches", "", "/{watch_id}", "/{watch_id}/alerts"),
+            "POST /lineage/v1/watches",
+            "DELETE /lineage/v1/watches/{watch_id}",
+        ),
+    ),
+    Rule(
         "an upload on its way",
         "The scope `upload`. The upload itself is its sender's, however visible its item is.",
         (
