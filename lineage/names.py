@@ -13,6 +13,8 @@ from functools import lru_cache
 from uuid import UUID
 
 _TIME = r"\d{8}T\d{6}"
+#: The events of a batch ask for each of their names several times.
+_KEPT = 20_000
 _SUFFIXES = (".zip", ".SAFE", ".SEN3", ".EOF", ".xml")
 _S2 = re.compile(
     rf"(?P<platform>S2[A-D])_MSI(?P<level>L1C|L2A)_(?P<start>{_TIME})(?:_N(?P<baseline>\d{{4}}))?_R(?P<orbit>\d{{3}})"
@@ -52,6 +54,7 @@ class Name:
     is_cog: bool = False
 
 
+@lru_cache(maxsize=_KEPT)
 def stem_of(name: str) -> str:
     """The name without directories and without the suffixes of delivered files."""
     stem = name.rstrip("/").rsplit("/", 1)[-1]
@@ -62,7 +65,7 @@ def stem_of(name: str) -> str:
         stem = stem.removesuffix(suffix)
 
 
-@lru_cache(maxsize=20_000)
+@lru_cache(maxsize=_KEPT)
 def read(stem: str) -> Name | None:
     """Read a name; None for what has no rules here."""
     try:
@@ -81,7 +84,9 @@ def read(stem: str) -> Name | None:
 
 
 def _time(text: str) -> datetime:
-    return datetime.strptime(text, "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
+    """As strptime would, in a tenth of its time."""
+    day = int(text[:4]), int(text[4:6]), int(text[6:8])
+    return datetime(*day, int(text[9:11]), int(text[11:13]), int(text[13:15]), tzinfo=UTC)
 
 
 def _identity(*words: str) -> UUID:
@@ -89,11 +94,13 @@ def _identity(*words: str) -> UUID:
     return UUID(bytes=hashlib.sha256("\0".join(words).encode("utf-8", "replace")).digest()[:16])
 
 
+@lru_cache(maxsize=_KEPT)
 def product_id(name: str) -> UUID:
     """Of a product by its name, whoever holds it."""
     return _identity("product", stem_of(name))
 
 
+@lru_cache(maxsize=_KEPT)
 def item_id(collection: str, item: str) -> UUID:
     """Of an item of our own."""
     return _identity("item", collection, item)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 from uuid import UUID
 
@@ -142,25 +142,27 @@ def _want_parents(found: _Wanted, fact: Fact, body: dict[str, Any]) -> None:
 async def _read(conn: Connection, facts: Sequence[Fact]) -> State:
     wanted, state = _wanted(facts), State()
     places = sorted(wanted.places)
-    columns = ([place[0] for place in places], [place[1] for place in places])
-    for row in await (await conn.execute(sql("graph.places"), columns)).fetchall():
+    asked = (orjson.dumps([_at(place) for place in places]).decode(),)
+    for row in await (await conn.execute(sql("graph.places"), asked)).fetchall():
         located = Located(row["entity"], row["status"], row["successor"], row["first_seq"], row["status_seq"])
         state.places[row["collection"], row["item_id"]] = located
         wanted.children.add(row["entity"])
     if wanted.families:
-        for row in await (await conn.execute(sql("graph.families"), (sorted(wanted.families),))).fetchall():
+        for row in await (
+            await conn.execute(sql("graph.families"), (f"{{{','.join(sorted(wanted.families))}}}",))
+        ).fetchall():
             name = read(row["name"])
             if name is not None:
                 state.families[row["family"]][row["name"]] = name
                 wanted.children.add(row["id"])
-    ids = list(wanted.entities | wanted.children | _subjects(facts, state))
+    ids = _uuids(wanted.entities | wanted.children | _subjects(facts, state))
     for row in await (await conn.execute(sql("graph.entities"), (ids,))).fetchall():
         state.entities[row["id"]] = Entity(
             row["id"], row["kind"], row["name"], row["first_seq"], row["family"], row["owner"]
         )
-    for row in await (await conn.execute(sql("graph.holding_edges"), (list(wanted.children),))).fetchall():
+    for row in await (await conn.execute(sql("graph.holding_edges"), (_uuids(wanted.children),))).fetchall():
         state.edges[row["child"]].append(Edge(**row))
-    for row in await (await conn.execute(sql("graph.open_versions"), columns)).fetchall():
+    for row in await (await conn.execute(sql("graph.open_versions"), asked)).fetchall():
         place = row.pop("collection"), row.pop("item_id")
         digest = row.pop("item_sha256")
         state.open_versions[place] = ItemVersion(**row, item_sha256=None if digest is None else bytes(digest))
@@ -182,56 +184,30 @@ def _subjects(facts: Iterable[Fact], state: State) -> set[UUID]:
 
 
 async def _write(conn: Connection, state: State, ended: dict[Place, ItemVersion]) -> None:
-    await _put(
-        conn,
-        "graph.put_entities",
-        [(one.id, one.kind, one.name, one.family, one.owner, one.first_seq) for one in state.touched_entities.values()],
-    )
-    await _put(
-        conn,
-        "graph.put_places",
-        [
-            (*place, one.entity, one.status, one.successor, one.first_seq, one.status_seq)
-            for place, one in state.touched_places.items()
-        ],
-    )
-    await _put(
-        conn,
-        "graph.put_edges",
-        [
-            (
-                one.child, one.parent, one.role, one.assertion, one.confidence, one.rule, one.seq, one.superseded_by, one.run,
-                one.label, one.told_in, one.told_of, one.by_name,
-            )
-            for one in state.touched_edges.values()
-        ],
-    )  # fmt: skip
-    await _put(
-        conn,
-        "graph.end_versions",
-        [(*place, one.from_seq, one.to_seq, one.valid_to) for place, one in ended.items()],
-    )
-    await _put(
-        conn,
-        "graph.put_versions",
-        [
-            (*place, one.version, one.kind, one.from_seq, one.to_seq, one.valid_from, one.valid_to, one.item_sha256)
-            for place, one in state.versions
-        ],
-    )
-    await _put(
-        conn,
-        "graph.put_runs",
-        [
-            (
-                one.id, one.namespace, one.job, one.owner, one.state, orjson.dumps(one.software).decode(),
-                orjson.dumps(one.params).decode(), one.facility, one.started, one.ended, one.first_seq, one.last_seq,
-            )
-            for one in state.touched_runs.values()
-        ],
-    )  # fmt: skip
+    await _put(conn, "graph.put_entities", list(state.touched_entities.values()))
+    await _put(conn, "graph.put_places", [_at(place) | asdict(one) for place, one in state.touched_places.items()])
+    await _put(conn, "graph.put_edges", list(state.touched_edges.values()))
+    await _put(conn, "graph.end_versions", [_at(place) | asdict(one) for place, one in ended.items()])
+    await _put(conn, "graph.put_versions", [_at(place) | asdict(one) for place, one in state.versions])
+    await _put(conn, "graph.put_runs", list(state.touched_runs.values()))
 
 
-async def _put(conn: Connection, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
+def _at(place: Place) -> dict[str, Any]:
+    return {"collection": place[0], "item_id": place[1]}
+
+
+async def _put(conn: Connection, statement: str, rows: Sequence[Any]) -> None:
     if rows:
-        await conn.execute(sql(statement), [list(column) for column in zip(*rows, strict=True)])
+        await conn.execute(sql(statement), (orjson.dumps(rows, default=_bytea).decode(),))
+
+
+def _bytea(value: Any) -> str:
+    """Bytes as PostgreSQL reads them."""
+    if isinstance(value, bytes):
+        return f"\\x{value.hex()}"
+    raise TypeError(type(value).__name__)
+
+
+def _uuids(ids: Iterable[UUID]) -> str:
+    """An array as PostgreSQL reads it."""
+    return f"{{{','.join(map(str, ids))}}}"

@@ -179,29 +179,42 @@ declare
     is_admin boolean := 'role:admin' = any (principals);
 begin
     return query
-    select e.child, case when o.shown <> 'hidden' then e.parent end, e.role, e.assertion, e.confidence, e.rule, e.seq,
-        case when o.shown = 'whole' then e.run end, e.label, o.kind, case when o.shown <> 'hidden' then o.name end, o.items, o.shown
-    from (
-        select x.* from lineage.edge as x where upward and x.child = any (entities)
-        union all
-        select x.* from lineage.edge as x where not upward and x.parent = any (entities)
-    ) as e
-    cross join lateral (
-        select n.kind, n.name, s.items, case
-            when s.items is not null or is_admin then 'whole'
-            when s.places = 0 and (n.owner is null or n.owner = any (principals)) then 'whole'
-            when not upward then 'absent'
-            when n.kind = 'product' and e.by_name then 'named'
-            when e.assertion = 'inferred' then 'absent'
-            else 'hidden' end as shown
-        from lineage.entity as n, lateral lineage.seen(n.id, hidden, principals) as s
-        where n.id = case when upward then e.parent else e.child end
-    ) as o
-    where e.seq < as_of and (e.superseded_by is null or e.superseded_by >= as_of)
-        and (e.told_in is null or e.told_in <> all (hidden) and not exists (
-            select from federator.private_item as p
-            where p.collection_id = e.told_in and p.item_id = e.told_of and not federator.may_read(p.private, principals)))
-        and e.confidence >= min_confidence and e.assertion = any (assertions) and e.role = any (roles) and o.shown <> 'absent'
+    with e as materialized (
+        select x.* from (
+            select y.* from lineage.edge as y where upward and y.child = any (entities)
+            union all
+            select y.* from lineage.edge as y where not upward and y.parent = any (entities)
+        ) as x
+        where x.seq < as_of and (x.superseded_by is null or x.superseded_by >= as_of)
+            and (x.told_in is null or x.told_in <> all (hidden) and not exists (
+                select from federator.private_item as p
+                where p.collection_id = x.told_in and p.item_id = x.told_of and not federator.may_read(p.private, principals)))
+            and x.confidence >= min_confidence and x.assertion = any (assertions) and x.role = any (roles)
+    ),
+    o as materialized ( -- each once: many have many parents in common
+        select n.id, n.kind, n.name, n.owner, s.places, s.items
+        from (select distinct case when upward then e.parent else e.child end as id from e) as d
+        join lineage.entity as n on n.id = d.id
+        cross join lateral (
+            select count(*) as places, array_agg(array[i.collection, i.item_id, i.status] order by i.collection, i.item_id) filter (
+                where i.collection <> all (hidden) and not exists (
+                    select from federator.private_item as p
+                    where p.collection_id = i.collection and p.item_id = i.item_id and not federator.may_read(p.private, principals))) as items
+            from lineage.entity_item as i where i.entity = n.id
+        ) as s
+    )
+    select e.child, case when v.shown <> 'hidden' then e.parent end, e.role, e.assertion, e.confidence, e.rule, e.seq,
+        case when v.shown = 'whole' then e.run end, e.label, o.kind, case when v.shown <> 'hidden' then o.name end, o.items, v.shown
+    from e
+    join o on o.id = case when upward then e.parent else e.child end
+    cross join lateral (select case
+        when o.items is not null or is_admin then 'whole'
+        when o.places = 0 and (o.owner is null or o.owner = any (principals)) then 'whole'
+        when not upward then 'absent'
+        when o.kind = 'product' and e.by_name then 'named'
+        when e.assertion = 'inferred' then 'absent'
+        else 'hidden' end as shown) as v
+    where v.shown <> 'absent'
     order by e.child, e.parent, e.role, e.seq;
 end $$;
 

@@ -24,9 +24,9 @@ select seq, kind, name, source, collection, item_id, actor_id, claimed_at, recor
 from lineage.event where seq >= $1 order by seq limit $2;
 
 -- name: places
--- Items that are known, by their place.
+-- Items that are known, by their place. Lists come as JSON: drivers take longer to write arrays than the database to read them.
 select p.collection, p.item_id, p.entity, p.status, p.successor, p.first_seq, p.status_seq
-from unnest($1::text[], $2::text[]) as wanted (collection, item_id) join lineage.entity_item as p using (collection, item_id);
+from json_to_recordset($1::json) as wanted (collection text, item_id text) join lineage.entity_item as p using (collection, item_id);
 
 -- name: entities
 -- By id.
@@ -43,7 +43,7 @@ select * from lineage.edge where child = any ($1::uuid[]) and superseded_by is n
 -- name: open_versions
 -- The present version of items.
 select v.collection, v.item_id, v.version, v.kind, v.from_seq, v.valid_from, v.item_sha256
-from unnest($1::text[], $2::text[]) as wanted (collection, item_id)
+from json_to_recordset($1::json) as wanted (collection text, item_id text)
 join lineage.item_version as v using (collection, item_id) where v.to_seq is null;
 
 -- name: commitments
@@ -57,39 +57,40 @@ select * from lineage.run where id = any ($1::uuid[]);
 -- name: put_entities
 -- New ones, and what is known of old ones since.
 insert into lineage.entity as e (id, kind, name, family, owner, first_seq)
-select * from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[])
+select id, kind, name, family, owner, first_seq from json_populate_recordset(null::lineage.entity, $1::json)
 on conflict (id) do update set family = excluded.family, owner = excluded.owner;
 
 -- name: put_places
 -- Where entities are.
 insert into lineage.entity_item (collection, item_id, entity, status, successor, first_seq, status_seq)
-select * from unnest($1::text[], $2::text[], $3::uuid[], $4::text[], $5::text[], $6::bigint[], $7::bigint[])
+select collection, item_id, entity, status, successor, first_seq, status_seq from json_populate_recordset(null::lineage.entity_item, $1::json)
 on conflict (collection, item_id) do update
 set entity = excluded.entity, status = excluded.status, successor = excluded.successor, status_seq = excluded.status_seq;
 
 -- name: put_edges
 -- New ones, and the end of old ones.
 insert into lineage.edge (child, parent, role, assertion, confidence, rule, seq, superseded_by, run, label, told_in, told_of, by_name)
-select * from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::real[], $6::text[], $7::bigint[], $8::bigint[], $9::uuid[], $10::text[],
-    $11::text[], $12::text[], $13::boolean[])
+select child, parent, role, assertion, confidence, rule, seq, superseded_by, run, label, told_in, told_of, by_name
+from json_populate_recordset(null::lineage.edge, $1::json)
 on conflict (child, parent, role, seq) do update set superseded_by = excluded.superseded_by;
 
 -- name: put_versions
--- In the order in which they began; the one that was open ends first.
+-- In the order in which they began; those that were open have ended already.
 insert into lineage.item_version (collection, item_id, version, kind, from_seq, to_seq, valid_from, valid_to, item_sha256)
-select * from unnest($1::text[], $2::text[], $3::int[], $4::text[], $5::bigint[], $6::bigint[], $7::timestamptz[], $8::timestamptz[], $9::bytea[]);
+select collection, item_id, version, kind, from_seq, to_seq, valid_from, valid_to, item_sha256
+from json_populate_recordset(null::lineage.item_version, $1::json);
 
 -- name: end_versions
 -- What was open and is not any more.
 update lineage.item_version as v set to_seq = e.to_seq, valid_to = e.valid_to
-from unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::timestamptz[]) as e (collection, item_id, from_seq, to_seq, valid_to)
+from json_populate_recordset(null::lineage.item_version, $1::json) as e
 where v.collection = e.collection and v.item_id = e.item_id and v.from_seq = e.from_seq;
 
 -- name: put_runs
 -- As their last event says.
 insert into lineage.run (id, namespace, job, owner, state, software, params, facility, started, ended, first_seq, last_seq)
-select * from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[]::jsonb[], $7::text[]::jsonb[], $8::text[],
-    $9::timestamptz[], $10::timestamptz[], $11::bigint[], $12::bigint[])
+select id, namespace, job, owner, state, software, params, facility, started, ended, first_seq, last_seq
+from json_populate_recordset(null::lineage.run, $1::json)
 on conflict (id) do update set namespace = excluded.namespace, job = excluded.job, state = excluded.state, software = excluded.software,
     params = excluded.params, facility = excluded.facility, started = excluded.started, ended = excluded.ended, last_seq = excluded.last_seq;
 
