@@ -69,7 +69,7 @@ async def _graph(conn: Connection, entity: Any, principals: tuple[str, ...]) -> 
 def _edges(value: JSON) -> list[JSON]:
     """The edges with names in place of ids; those that lead out of the picture are left out."""
     names = {node["id"]: label_of(node) for node in value["nodes"]}
-    blank = {"rule": None, "confidence": None, "seq": None}
+    blank = {"rule": None, "confidence": None, "seq": None, "label": None}
     return [
         {**blank, **edge, "child": names[edge["child"]], "parent": names[edge["parent"]]}
         for edge in value["edges"]

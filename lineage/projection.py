@@ -5,125 +5,21 @@ The outcome depends on the order of the events alone and not on the batches in w
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from lineage.events import Kind
 from lineage.names import Name, dataset_id, file_id, item_id, product_id, read, stem_of
+from lineage.projected import Edge, Entity, Fact, ItemVersion, Located, Place, Run, State
 from lineage.rules import INFERRED, INPUT, R1, R2, REVISION_OF, ROLES, STRENGTH, V1, Rule, inferred_parent
 
-Place = tuple[str, str]
 _STATUS = {Kind.OBSOLETE: "superseded", Kind.WITHDRAW: "withdrawn", Kind.DELETE: "deleted"}
 _GONE = frozenset({Kind.WITHDRAW, Kind.DELETE})
 #: These say nothing of an item's presence.
 _ASIDE = frozenset({Kind.VERIFY, Kind.CORRECT})
 _OWN = "own"
-
-
-@dataclass(slots=True)
-class Fact:
-    """One event as it is read from the log; `body` parsed."""
-
-    seq: int
-    kind: str
-    name: str
-    source: str
-    collection: str | None
-    item: str | None
-    actor: str
-    at: datetime
-    recorded_at: datetime
-    body: dict[str, Any]
-
-
-@dataclass(slots=True)
-class Entity:
-    id: UUID
-    kind: str
-    name: str
-    first_seq: int
-    family: str | None = None
-    owner: str | None = None
-
-
-@dataclass(slots=True)
-class Located:
-    """An entity's place in the catalogue."""
-
-    entity: UUID
-    status: str
-    successor: str | None
-    first_seq: int
-    status_seq: int
-
-
-@dataclass(slots=True)
-class Edge:
-    child: UUID
-    parent: UUID
-    role: str
-    assertion: str
-    confidence: float
-    rule: str
-    seq: int
-    superseded_by: int | None = None
-    run: UUID | None = None
-    label: str | None = None
-    told_in: str | None = None
-    told_of: str | None = None
-    by_name: bool = False
-
-
-@dataclass(slots=True)
-class ItemVersion:
-    version: int
-    kind: str
-    from_seq: int
-    valid_from: datetime
-    item_sha256: bytes | None
-    to_seq: int | None = None
-    valid_to: datetime | None = None
-
-
-@dataclass(slots=True)
-class Run:
-    id: UUID
-    namespace: str
-    job: str
-    owner: str
-    state: str
-    software: dict[str, Any]
-    params: dict[str, Any]
-    facility: str | None
-    started: datetime | None
-    ended: datetime | None
-    first_seq: int
-    last_seq: int
-
-
-@dataclass(slots=True)
-class State:
-    """What is known of everything that a batch touches; read before, changed by the fold, written afterwards.
-
-    `edges` has those that hold, by child; `touched_edges` and `versions` all that came or changed.
-    """
-
-    entities: dict[UUID, Entity] = field(default_factory=dict)
-    places: dict[Place, Located] = field(default_factory=dict)
-    edges: dict[UUID, list[Edge]] = field(default_factory=lambda: defaultdict(list))
-    families: dict[str, dict[str, Name]] = field(default_factory=lambda: defaultdict(dict))
-    open_versions: dict[Place, ItemVersion] = field(default_factory=dict)
-    commitments: dict[str, list[UUID]] = field(default_factory=dict)
-    runs: dict[UUID, Run] = field(default_factory=dict)
-    touched_entities: dict[UUID, Entity] = field(default_factory=dict)
-    touched_places: dict[Place, Located] = field(default_factory=dict)
-    touched_edges: dict[tuple[UUID, UUID, str, int], Edge] = field(default_factory=dict)
-    versions: list[tuple[Place, ItemVersion]] = field(default_factory=list)
-    touched_runs: dict[UUID, Run] = field(default_factory=dict)
 
 
 def fold(state: State, facts: Iterable[Fact]) -> None:

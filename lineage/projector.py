@@ -16,21 +16,8 @@ import orjson
 from db.pools import Connection, Pool
 from db.queries import sql
 from lineage.names import item_id, product_id, read, stem_of
-from lineage.projection import (
-    Edge,
-    Entity,
-    Fact,
-    ItemVersion,
-    Located,
-    Place,
-    Run,
-    State,
-    fold,
-    is_original,
-    parent_id,
-    parents_told,
-    subject_id,
-)
+from lineage.projected import Edge, Entity, Fact, ItemVersion, Located, Place, Run, State
+from lineage.projection import fold, is_original, parent_id, parents_told, subject_id
 
 BATCH = 2000
 

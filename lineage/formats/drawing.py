@@ -8,8 +8,8 @@ from xml.sax.saxutils import escape
 
 from lineage.formats.value import JSON, label_of, words_of
 
-BOX_W, BOX_H, GAP_X, GAP_Y, MARGIN = 300, 44, 150, 18, 12
-LETTERS = 40
+BOX_W, BOX_H, GAP_X, GAP_Y, MARGIN = 300, 44, 90, 18, 12
+LETTERS = 36
 #: Nodes beyond which a picture is of no use; the rest is in the other forms.
 MAX_NODES = 400
 _FILL = {"product": "#e8f1fb", "item": "#e9f7ec", "file": "#f6f1e3", "dataset": "#f1eaf7", "redacted": "#e6e6e6"}
@@ -67,7 +67,7 @@ def _short(text: str) -> str:
 def _node(node: JSON, places: Places, roots: list[str]) -> str:
     x, y = places[node["id"]]
     status = node.get("status", "unknown")
-    second = node["kind"] if node["kind"] == "redacted" else f"{node['kind']}, {status}"
+    second = node["kind"] if node["kind"] in ("redacted", "file") else f"{node['kind']}, {status}"
     line = _LINE.get(status, "#777")
     width = 3 if node["id"] in roots else 1.2
     return (
