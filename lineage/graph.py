@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import batched, pairwise
 from typing import Any, Literal
 from uuid import UUID
 
@@ -137,8 +138,7 @@ async def walk(conn: Connection, roots: Sequence[Node], *, upward: bool, wanted:
     frontier = [UUID(root.id) for root in roots]
     for depth in range(1, wanted.depth + 1):
         following: list[UUID] = []
-        for start in range(0, len(frontier), _FRONTIER):
-            rows = await _step(conn, frontier[start : start + _FRONTIER], upward=upward, wanted=wanted)
+        async for rows in _pages(conn, frontier, upward=upward, wanted=wanted):
             hidden: set[str] = set()
             for row in rows:
                 found = _found(row, depth if upward else -depth, upward=upward)
@@ -160,9 +160,31 @@ async def walk(conn: Connection, roots: Sequence[Node], *, upward: bool, wanted:
             return
 
 
-async def _step(conn: Connection, entities: list[UUID], *, upward: bool, wanted: Filter) -> list[dict[str, Any]]:
+async def _pages(
+    conn: Connection, frontier: Sequence[UUID], *, upward: bool, wanted: Filter
+) -> AsyncIterator[list[dict[str, Any]]]:
+    """The edges of a whole level, in portions."""
+    if len(frontier) == 1 and not upward:
+        ends = await (await conn.execute(sql("graph.page_ends"), (frontier[0],))).fetchall()
+        bounds = [None, *dict.fromkeys(row["child"] for row in ends), None]
+        for pair in pairwise(bounds):
+            yield await _step(conn, frontier, upward=False, wanted=wanted, between=pair)
+        return
+    for some in batched(frontier, _FRONTIER):
+        yield await _step(conn, some, upward=upward, wanted=wanted)
+
+
+async def _step(
+    conn: Connection,
+    entities: Sequence[UUID],
+    *,
+    upward: bool,
+    wanted: Filter,
+    between: tuple[UUID | None, UUID | None] = (None, None),
+) -> list[dict[str, Any]]:
     parameters = (
-        entities, upward, list(wanted.principals), wanted.as_of, wanted.min_confidence, list(wanted.assertions), list(wanted.roles),
+        list(entities), upward, list(wanted.principals), wanted.as_of, wanted.min_confidence, list(wanted.assertions), list(wanted.roles),
+        *between,
     )  # fmt: skip
     return await (await conn.execute(sql("graph.step"), parameters)).fetchall()
 

@@ -168,10 +168,11 @@ begin
     from lineage.entity_item as i where i.entity = which;
 end $$;
 
--- One step of a walk: the edges from these entities to their parents (upward) or children, and what the caller may know of the other end.
+-- One step of a walk: the edges from these entities to their parents (upward) or children (those with ids in a range), and what the caller may know of the other end.
 -- shown: 'whole'; 'named': nothing but the name, which the event of the child tells; 'hidden': a parent that the caller may not see.
 -- A child that he may not see, and a parent that was inferred and that he may not see, are not there.
-create function lineage.step(entities uuid[], upward boolean, principals text[], as_of bigint, min_confidence real, assertions text[], roles text[])
+create function lineage.step(entities uuid[], upward boolean, principals text[], as_of bigint, min_confidence real, assertions text[], roles text[],
+    after uuid, upto uuid)
 returns table (child uuid, parent uuid, role text, assertion text, confidence real, rule text, seq bigint, run uuid, label text,
     kind text, name text, items text[], shown text) language plpgsql stable as $$
 declare
@@ -184,6 +185,7 @@ begin
             select y.* from lineage.edge as y where upward and y.child = any (entities)
             union all
             select y.* from lineage.edge as y where not upward and y.parent = any (entities)
+                and y.child > coalesce(after, '00000000-0000-0000-0000-000000000000') and y.child <= coalesce(upto, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
         ) as x
         where x.seq < as_of and (x.superseded_by is null or x.superseded_by >= as_of)
             and (x.told_in is null or x.told_in <> all (hidden) and not exists (

@@ -18,6 +18,10 @@ update lineage.projection set next_seq = $1 where name = 'graph';
 -- All that is made of events.
 truncate lineage.entity, lineage.entity_item, lineage.edge, lineage.run, lineage.item_version;
 
+-- name: analyze
+-- While they grow.
+analyze lineage.entity, lineage.entity_item, lineage.edge, lineage.item_version;
+
 -- name: facts
 -- Events in their order.
 select seq, kind, name, source, collection, item_id, actor_id, claimed_at, recorded_at, body
@@ -104,7 +108,11 @@ select coalesce(max(seq) + 1, 0) as size from lineage.event where recorded_at <=
 
 -- name: step
 -- One step of a walk; see the function.
-select * from lineage.step($1::uuid[], $2, $3::text[], $4, $5::real, $6::text[], $7::text[]);
+select * from lineage.step($1::uuid[], $2, $3::text[], $4, $5::real, $6::text[], $7::text[], $8::uuid, $9::uuid);
+
+-- name: page_ends
+-- Every 1,000th child of an entity, so that the first of very many need not wait for the last.
+select child from (select child, row_number() over (order by child) as number from lineage.edge where parent = $1) as c where number % 1000 = 0;
 
 -- name: known
 -- Where walks may begin.
