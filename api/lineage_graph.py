@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -151,10 +153,15 @@ async def impact(request: Request, asked: Walk) -> Response:
         raise Problem(
             401, "TOKEN_REQUIRED", "what is yours is known by your token", headers={"WWW-Authenticate": "Bearer"}
         )
+    streams: asyncio.Semaphore = request.app.state.impact_streams
+    if streams.locked():
+        raise Problem(
+            503, "TOO_MANY_STREAMS", "others are reading as much at this moment", headers={"Retry-After": "10"}
+        )
     async with parts.pool.connection() as conn:
         roots = await _roots(conn, form, principals)
         wanted = await asked.filter(conn)
-    lines = _lines(parts, roots, wanted, mine, asked)
+    lines = _bounded(streams, _lines(parts, roots, wanted, mine, asked))
     return StreamingResponse(lines, media_type="application/x-ndjson", headers={"Cache-Control": "no-store"})
 
 
@@ -201,10 +208,17 @@ async def _roots(conn: Connection, form: dict[str, Any], principals: tuple[str, 
     return await graph.known(conn, wanted, principals) if wanted else []
 
 
+async def _bounded(streams: asyncio.Semaphore, lines: AsyncGenerator[bytes]) -> AsyncIterator[bytes]:
+    """A stream holds a connection to the database for as long as its reader takes: there are few at once."""
+    async with streams, aclosing(lines):
+        async for line in lines:
+            yield line
+
+
 async def _lines(
     parts: Parts, roots: list[graph.Node], wanted: graph.Filter, mine: str | None, asked: Walk
-) -> AsyncIterator[bytes]:
-    """The lines of `/impact`. A connection of the pool is held for the stream's time; the caller's limit of requests bounds that."""
+) -> AsyncGenerator[bytes]:
+    """The lines of `/impact`."""
     number, sent, is_truncated = 0, 0, False
     async with parts.pool.connection() as conn:
         own = await _own(conn, mine) if mine is not None else None

@@ -127,6 +127,7 @@ def create_app(
         lifespan=lifespan,
     )
     stac.state.exports = asyncio.Semaphore(settings.export_concurrency)
+    app.state.impact_streams = asyncio.Semaphore(settings.export_concurrency)
     app.state.limits = limits
     app.state.metrics = stac.state.metrics = Metrics()
     app.mount("/stac", stac)  # first: routes are looked through in this order

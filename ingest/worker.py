@@ -235,9 +235,13 @@ async def _work_while_connected(
             loops = [
                 group.create_task(_every(settings.sequencer_interval_s, lambda: _sequence(pool, signer))),
                 group.create_task(_every(settings.worker_stalled_s / 2, lambda: _take_up(app, parts))),
-                group.create_task(_every(settings.sequencer_interval_s, lambda: _project(pool))),
+                group.create_task(
+                    _every(settings.sequencer_interval_s, lambda: _unharmed(lambda: project(pool), "the graph"))
+                ),
                 group.create_task(_every(PACKING_S, lambda: pack_waiting(pool))),
-                group.create_task(_every(PACKING_S, lambda: settle_past_items(pool))),
+                group.create_task(
+                    _every(PACKING_S, lambda: _unharmed(lambda: settle_past_items(pool), "documents of the past"))
+                ),
                 group.create_task(_every(SUMMARIES_S, lambda: build_indexes(pool))),
                 group.create_task(_every(SUMMARIES_S, lambda: rebuild_due(pool, settings.summary_rest_s))),
                 group.create_task(_every(settings.upload_sweep_s, lambda: sweep(pool, settings))),
@@ -287,14 +291,14 @@ async def _sequence(pool: Pool, signer: Signer) -> None:
         await asyncio.sleep(60)
 
 
-async def _project(pool: Pool) -> None:
-    """Take new events into the graph; one that it cannot read keeps neither the queue nor the log from working."""
+async def _unharmed(work: Callable[[], Awaitable[Any]], what: str) -> None:
+    """Do what may wait: an event or a row that it cannot read keeps neither the queue nor the log from working."""
     try:
-        await project(pool)
+        await work()
     except _GONE:
         raise
     except Exception:
-        log.exception("the graph cannot go on")
+        log.exception("it cannot go on", extra={"what": what})
         await asyncio.sleep(60)
 
 
