@@ -15,6 +15,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from api import (
     home,
     lineage,
+    lineage_graph,
+    lineage_page,
+    lineage_versions,
+    lineage_watches,
+    lineage_writes,
     log_routes,
     management,
     quota,
@@ -123,6 +128,7 @@ def create_app(
         lifespan=lifespan,
     )
     stac.state.exports = asyncio.Semaphore(settings.export_concurrency)
+    app.state.impact_streams = asyncio.Semaphore(settings.export_concurrency)
     app.state.limits = limits
     app.state.metrics = stac.state.metrics = Metrics()
     app.mount("/stac", stac)  # first: routes are looked through in this order
@@ -137,6 +143,11 @@ def create_app(
         upload_parts.router,
         log_routes.router,
         lineage.native,
+        lineage_page.router,  # before those of items, whose ids may end in .html
+        lineage_graph.router,
+        lineage_versions.router,
+        lineage_watches.router,
+        lineage_writes.router,
         lineage.facade,
         management.router,
         sources.router,

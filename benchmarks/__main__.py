@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks import bulk, busy, growth, harvest, limits, load, log, search, tiles, uploads
+from benchmarks import bulk, busy, graph, growth, harvest, limits, load, log, search, tiles, uploads
 from db import cluster
 from db.settings import DatabaseSettings
 
@@ -23,6 +23,7 @@ PARTS: dict[str, Callable[[DatabaseSettings], dict[str, float]]] = {
     "harvest": harvest.run,
     "load": load.run,
     "bulk": bulk.run,
+    "graph": graph.run,
     "growth": growth.run,
     "lineage": log.run,
     "search": lambda server: dict(search.run(server)),

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 import zlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import unquote
 
 import orjson
 
@@ -22,6 +24,7 @@ from db.queries import sql
 from ingest.adapters import adapter_for
 from ingest.errors import RecordRejected
 from ingest.model import JSON, Record, Source
+from ingest.normalise import MAPPING_VERSION
 from ingest.packing import without_nulls
 from ingest.rows import item_range
 from ingest.store import delete_items, write_items
@@ -31,9 +34,14 @@ from lineage import multihash
 from lineage.canonical import item_sha256
 from lineage.events import Event, Kind
 from lineage.ids import uuid7
+from lineage.rules import R2
 
 log = logging.getLogger(__name__)
 
+#: What an item says of its merge (`ingest.merge`).
+_DECISIONS = ("federation:backends", "federator:fields")
+#: Parents of one item that are taken from its links.
+MAX_INPUTS = 1000
 _MIN_TIME = datetime.min.replace(tzinfo=UTC)
 
 
@@ -274,22 +282,38 @@ async def _move(
 
 def _event(collection: str, change: _Change, cause: Cause) -> Event:
     version, newest = change.version, change.newest
+    properties = version.item["properties"]
     body: JSON = {"item_sha256": change.sha256}
     if newest is not None:
         contribution = newest.held.contribution
         body |= {
             "record_id": newest.held.record_id,
             "record_sha256": newest.sha256.hex(),
+            "mapping_version": MAPPING_VERSION,
             **_product_facts(contribution.item),
         }
         if contribution.published is not None:
             body["published"] = contribution.published.isoformat()
+    if len(properties.get("federation:backends", ())) > 1:  # how the merge decided: which source's properties won
+        body["merged"] = {name: properties[name] for name in _DECISIONS if name in properties}
+    if inputs := _inputs(version.item):
+        body["inputs"] = inputs
     if version.successor_id:
         body["successor"] = version.successor_id
     if cause.reason:
         body["reason"] = cause.reason
     assert change.kind is not None
     return _fact(collection, change.kind, version.name.product, version.id, cause, body)
+
+
+def _inputs(item: JSON) -> list[JSON]:
+    """Parents that the sources' links declare (rule R2 of `lineage.rules`), by name."""
+    hrefs = [str(link.get("href", "")) for link in item["links"] if link.get("rel") == "derived_from"]
+    names = dict.fromkeys(
+        unquote(re.split("[?#]", href, maxsplit=1)[0].rstrip("/").rpartition("/")[2])[:200] for href in hrefs
+    )
+    told = {"rule": R2.id, "assertion": R2.assertion, "confidence": R2.confidence}
+    return [{"name": name, **told} for name in names if name][:MAX_INPUTS]
 
 
 def _withdrawal(collection: str, row: Any, successor: str | None, cause: Cause) -> Event:

@@ -34,6 +34,7 @@ from ingest.follow import follow
 from ingest.harvest import HarvestBusy, Order, Tools, harvest, interrupt_silent_runs, patience_of
 from ingest.model import Source
 from ingest.operator_files import adopt_files, build_indexes
+from ingest.past_items import settle_past_items
 from ingest.repacking import pack_waiting
 from ingest.settings import IngestSettings
 from ingest.source_files import find_mapping, find_source, load_sources
@@ -46,6 +47,7 @@ from ingest.uploads.self_check import report_protection
 from lineage.cosigning import Cosigning, cosigners
 from lineage.errors import LineageError
 from lineage.keys import Signer, load_signer
+from lineage.projector import project
 from lineage.published import Published
 from lineage.sequencer import sequence
 from lineage.settings import LineageSettings
@@ -243,7 +245,13 @@ async def _work_while_connected(
                     _every(settings.sequencer_interval_s, lambda: _sequence(pool, signer, published, cosigning))
                 ),
                 group.create_task(_every(settings.worker_stalled_s / 2, lambda: _take_up(app, parts))),
+                group.create_task(
+                    _every(settings.sequencer_interval_s, lambda: _unharmed(lambda: project(pool), "the graph"))
+                ),
                 group.create_task(_every(PACKING_S, lambda: pack_waiting(pool))),
+                group.create_task(
+                    _every(PACKING_S, lambda: _unharmed(lambda: settle_past_items(pool), "documents of the past"))
+                ),
                 group.create_task(_every(SUMMARIES_S, lambda: build_indexes(pool))),
                 group.create_task(_every(SUMMARIES_S, lambda: rebuild_due(pool, settings.summary_rest_s))),
                 group.create_task(_every(settings.upload_sweep_s, lambda: sweep(pool, settings))),
@@ -253,6 +261,7 @@ async def _work_while_connected(
                 loop.cancel()
         with contextlib.suppress(psycopg.Error, LineageError):
             await sequence(pool, signer, published=published)
+            await project(pool)
 
 
 async def _serve_jobs(app: procrastinate.App, parts: _Parts, stop: asyncio.Event) -> None:
@@ -291,6 +300,17 @@ async def _sequence(pool: Pool, signer: Signer, published: Published, cosigning:
             await cosigning.ask(pool)
     except LineageError as error:
         log.error("the log cannot go on", extra={"reason": str(error)})
+        await asyncio.sleep(60)
+
+
+async def _unharmed(work: Callable[[], Awaitable[Any]], what: str) -> None:
+    """Do what may wait: an event or a row that it cannot read keeps neither the queue nor the log from working."""
+    try:
+        await work()
+    except _GONE:
+        raise
+    except Exception:
+        log.exception("it cannot go on", extra={"what": what})
         await asyncio.sleep(60)
 
 

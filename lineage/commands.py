@@ -18,6 +18,7 @@ from lineage.errors import LineageError
 from lineage.export import export
 from lineage.history import events_of, keys, newest_note, note_of
 from lineage.keys import load_signer
+from lineage.projector import BATCH, project_batch, rebuild
 from lineage.proof import bundle
 from lineage.published import Published
 from lineage.sequencer import sequence_batch
@@ -66,6 +67,8 @@ def _parser() -> argparse.ArgumentParser:
     audited.add_argument("--evidence", type=Path, metavar="FILE", help="where to write the proof of a fork")
     _command(commands, "checkpoint", _checkpoint, "print the newest signed checkpoint")
     _command(commands, "sequence", _sequence, "give waiting events their numbers now")
+    _command(commands, "project", _project, "take new events into the graph now")
+    _command(commands, "rebuild", _rebuild, "drop the graph and make it again of the events alone")
     exported = _command(commands, "export", _export, "write the log as files that `verify` judges")
     exported.add_argument("folder", type=Path, metavar="DIR")
     changed = _command(commands, "keys", _keys, "list, rotate, retire or revoke the keys of the log")
@@ -161,6 +164,19 @@ async def _keys(conn: Connection, options: argparse.Namespace) -> int:
             print("keys list | rotate event|log | retire KEY | revoke KEY --since NUMBER", file=sys.stderr)
             return 2
     return await _sequence(conn, options)
+
+
+async def _project(conn: Connection, options: argparse.Namespace) -> int:
+    total = 0
+    while done := await project_batch(conn, BATCH):
+        total += done
+    print(f"{total} events taken into the graph")
+    return 0
+
+
+async def _rebuild(conn: Connection, options: argparse.Namespace) -> int:
+    print(f"the graph was made again of {await rebuild(conn)} events")
+    return 0
 
 
 async def _export(conn: Connection, options: argparse.Namespace) -> int:

@@ -17,7 +17,7 @@ from lineage.visibility import EVERYTHING
 Row = dict[str, Any]
 
 
-def _shown(row: Row) -> Row:
+def shown(row: Row) -> Row:
     """A row as JSON: times as RFC 3339, the body parsed."""
     out = {name: value for name, value in row.items() if name not in ("body", "actor_id")}
     for name in ("claimed_at", "recorded_at"):
@@ -31,7 +31,7 @@ async def events_of(
 ) -> list[Row]:
     """Events of one item, oldest first; those without a number yet last, with `pending: true`."""
     rows = await (await conn.execute(sql("lineage.events_of_item"), (collection, item_id, list(principals)))).fetchall()
-    return [_shown(row) for row in rows]
+    return [shown(row) for row in rows]
 
 
 async def events_from(
@@ -39,7 +39,7 @@ async def events_from(
 ) -> list[Row]:
     """The change feed from number `seq` on."""
     rows = await (await conn.execute(sql("lineage.events_from"), (seq, limit, list(principals)))).fetchall()
-    return [_shown(row) for row in rows]
+    return [shown(row) for row in rows]
 
 
 async def newest_note(conn: AsyncConnection[Row], *, cosigned: bool = False) -> str | None:

@@ -67,7 +67,9 @@ class FeatureWriter:
             '{"rel":"version-history","type":"application/json","title":"Traces",'
             f'"href":"{self._service}/trace/api/v1/traces/name/{item_id}"}},'
             '{"rel":"lineage","type":"application/json","title":"Events in the log",'
-            f'"href":"{self._service}/lineage/v1/{path}/items/{item_id}/events"}}'
+            f'"href":"{self._service}/lineage/v1/{path}/items/{item_id}/events"}},'
+            '{"rel":"lineage","type":"text/html","title":"Lineage: where it comes from and what came of it",'
+            f'"href":"{self._service}/lineage/v1/{path}/items/{item_id}.html"}}'
         )
         if self._own_raster in feature.body:
             tiles = f"{self._service}/raster/{path}/items/{item_id}/WebMercatorQuad"

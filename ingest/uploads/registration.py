@@ -26,6 +26,8 @@ from ingest.uploads.item import Parent, Stored, build_item, software
 from ingest.uploads.model import Role, State, Upload
 from ingest.uploads.placing import Own, entered, place, raster_url_of, take_out
 from ingest.uploads.service import asset_href, cog_path, get
+from lineage.commitments import commit_to
+from lineage.names import item_id
 
 #: SHA-256 and BLAKE3 in hex, bytes.
 Digests = tuple[str, str, int]
@@ -85,7 +87,9 @@ class Registrar:
         """
         upload = await entered(conn, self.upload, State.REGISTERING)
         own = partial(self.own, facts, digests, warnings=warnings)
-        self.upload = await place(conn, self.settings, upload, own, self._facts(digests, {"protection": layers}))
+        self.upload = await place(
+            conn, self.settings, upload, own, self._facts(digests, {"protection": layers, "warnings": warnings})
+        )
 
     async def withdraw(self) -> None:
         """Take back what was shown of an upload that is refused after all."""
@@ -134,9 +138,10 @@ class Registrar:
         return {
             "size": size,
             "hashes": [{"alg": "SHA256", "digest": sha256}, {"alg": "BLAKE3", "digest": blake}],
-            "inputs": [{"name": self.upload.title, "hash": self.upload.sha256 or ""}, *self.inputs],
+            "inputs": [{"name": self.upload.title, "hash": self.upload.sha256 or "", "role": "original"}, *self.inputs],
             "upload": str(self.upload.id),
             "software": software(),
+            "parameters": {name: self.told[name] for name in ("crs", "nodata") if name in self.told},
             **more,
         }
 
@@ -147,19 +152,57 @@ async def open_registrar(pool: Pool, settings: IngestSettings, upload: Upload) -
         row = await (await conn.execute(sql("rasters.description"), (upload.id,))).fetchone()
         told: JSON = row["description"] if row else {}
         names, digests = description.parent_keys(told)
-        found = []
+        found: list[Any] = []
+        open_to_all: set[tuple[str, str]] = set()
         if names or digests:
             stems = [stem_of(name) for name in names]
             # A link tells all who see the item of the parent: in one that everybody sees only what everybody sees is linked.
             row = await (await conn.execute(sql("sharing.is_public"), (upload.collection_id,))).fetchone()
             is_public = upload.visibility in (None, PUBLIC) and row is not None and row["is_public"]
-            parameters = (stems, digests, [] if is_public else [f"user:{upload.owner}"])
+            parameters = (stems, digests, [f"user:{upload.owner}"])
             found = await (await conn.execute(sql("rasters.parents"), parameters)).fetchall()
+            rows = await (await conn.execute(sql("rasters.parents"), (stems, digests, []))).fetchall()
+            open_to_all = {(one["collection"], one["id"]) for one in rows}
+            secret = [one for one in found if (one["collection"], one["id"]) not in open_to_all]
+            inputs = _inputs(names, digests, found, open_to_all)
+            inputs += [await _committed(conn, secret)] if secret else []
+            if is_public:
+                found = [one for one in found if (one["collection"], one["id"]) in open_to_all]
+        else:
+            inputs = []
     root = f"{settings.public_url.rstrip('/')}/stac/collections"
     # By their address: an item may have several files.
     hrefs = {f"{root}/{one['collection']}/items/{one['id']}": one["id"] for one in found}
     parents = [Parent(href, item_id) for href, item_id in hrefs.items()]
-    known = {one["id"]: one["sha256"] or "" for one in found}
-    inputs = [{"name": name, "hash": known.get(stem_of(name), "")} for name in names]
-    inputs += [{"name": f"sha256:{digest.hex()}", "hash": digest.hex()} for digest in digests]
     return Registrar(pool, settings, upload, told, parents, inputs)
+
+
+def _inputs(
+    names: Sequence[str], digests: Sequence[bytes], found: Sequence[Any], open_to_all: set[tuple[str, str]]
+) -> list[JSON]:
+    """The parents that were named, for the log: where they are when everybody may see that; what is not here as it was written.
+
+    What the owner alone may see is not in it; see `_committed`.
+    """
+    inputs: list[JSON] = []
+    for written, key in [
+        *((name, stem_of(name)) for name in names),
+        *((f"sha256:{one.hex()}", one.hex()) for one in digests),
+    ]:
+        places = [one for one in found if key in (one["id"], one["sha256"])]
+        shown = [one for one in places if (one["collection"], one["id"]) in open_to_all]
+        for one in shown:
+            inputs.append(
+                {"name": written, "hash": one["sha256"] or "", "collection": one["collection"], "item": one["id"]}
+            )
+        if not places:
+            inputs.append({"name": written, "hash": key if written.startswith("sha256:") else ""})
+    return inputs
+
+
+async def _committed(conn: Connection, secret: Sequence[Any]) -> JSON:
+    """One input that stands for all that not everybody may see; it tells neither names nor number."""
+    columns = [one["collection"] for one in secret], [one["id"] for one in secret]
+    rows = await (await conn.execute(sql("graph.entities_of_items"), columns)).fetchall()
+    entities = [row["entity"] or item_id(row["collection"], row["item_id"]) for row in rows]
+    return {"name": "", "hash": "", "commitment": await commit_to(conn, entities)}

@@ -27,6 +27,7 @@ from lineage import log as lineage_log
 from lineage.events import Event, Kind
 from lineage.ids import uuid7
 from lineage.keys import load_signer
+from lineage.projector import project
 from lineage.sequencer import sequence
 from lineage.settings import LineageSettings
 from tests.api import editing
@@ -172,4 +173,14 @@ async def _settle(site: Site) -> None:
                     ),
                 )
         await sequence(pool, load_signer(LineageSettings(data_dir=site.data_dir)))
+        await project(pool)
         await rebuild_all(pool)
+
+
+async def tell(site: Site, *events: Event) -> None:
+    """Append events, and do what workers do with them."""
+    async with open_pool(site.database) as pool:
+        async with pool.connection() as conn, conn.transaction():
+            await lineage_log.append(conn, *events)
+        await sequence(pool, load_signer(LineageSettings(data_dir=site.data_dir)))
+        await project(pool)

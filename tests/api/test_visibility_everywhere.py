@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,9 +14,10 @@ import httpx
 import pytest
 
 from db.settings import DatabaseSettings
+from lineage.events import Event, Kind
 from lineage.ids import uuid7
 from tests.api import editing
-from tests.api.sharing_site import COLLECTIONS, ITEMS, OPEN, SOURCE, Site, digest_of, sharing_site
+from tests.api.sharing_site import COLLECTIONS, ITEMS, OPEN, SOURCE, Site, digest_of, sharing_site, tell
 from tests.api.visibility_table import CALLERS, MOUNTS, RULES, VISIBILITIES, Rule, main, routes_of
 
 #: rio-tiler's own, of statistics within a geometry.
@@ -34,6 +37,7 @@ SQUARE = {
     "type": "Feature", "properties": {},
     "geometry": {"type": "Polygon", "coordinates": [[[0.1, 0.1], [0.9, 0.1], [0.9, 0.9], [0.1, 0.9], [0.1, 0.1]]]},
 }  # fmt: skip
+MANIFEST = b'<safe><processing name="x"><resource name="S1A_IW_SLC_parent" role="input"/></processing></safe>'
 #: Headers that differ from request to request.
 _PASSING = ("date", "server-timing")
 
@@ -80,7 +84,9 @@ def _asked(site: Site, caller: str, route: str, collection: str, item: str) -> h
     }  # fmt: skip
     path = re.sub(r"{([^}:]+)(?::[^}]*)?}", lambda found: names[found[1]], template)
     given: dict[str, Any] = {"headers": dict(UNMET)} if method in ("PUT", "PATCH", "DELETE", "POST") else {}
-    if method in ("POST", "PUT", "PATCH"):
+    if template.endswith("/documents"):
+        given["content"] = MANIFEST
+    elif method in ("POST", "PUT", "PATCH"):
         given["json"] = _body(method, template, collection, item)
     given["params"] = _parameters(method, template)
     answer = site.ask(caller, method, path, **given)
@@ -190,6 +196,7 @@ EVERY_ITEM = [(collection, item, visibility) for item, (collection, visibility) 
         "reading a collection",
         "writing into a collection",
         "changing a collection, and who sees it",
+        "telling where an item comes from",
         "an upload on its way",
     ],
 )
@@ -287,6 +294,57 @@ def test_an_estimate_is_of_what_the_caller_sees(site: Site) -> None:
     estimate = "select matched from federator.search_estimate('true', %s)"
     found = [site.rows(estimate, principals)[0][0] for principals in ([], ["user:ann"], ["role:admin"])]
     assert found[0] < found[1] <= found[2]
+
+
+def test_the_graph_names_what_the_caller_sees(site: Site) -> None:
+    for caller in CALLERS:
+        for item, (collection, visibility) in ITEMS.items():
+            if _sees(caller, visibility):
+                continue
+            asked = [
+                site.ask(caller, "GET", f"/lineage/v1/products/{item}.SAFE/lineage"),
+                site.ask(caller, "GET", f"/lineage/v1/hashes/{digest_of(item)}/lineage"),
+                site.ask(
+                    caller, "GET", "/lineage/v1/path", params={"from": f"{collection}/{item}", "to": f"{OPEN}/i-public"}
+                ),
+            ]
+            assert [one.status_code for one in asked] == [404] * 3, (caller, item)
+            assert item not in site.ask(caller, "GET", "/lineage/v1/audit?limit=1000").text
+            assert item not in site.ask(caller, "GET", f"/lineage/v1/collections/{collection}/orphans").text
+            found = site.done(caller, "POST", "/lineage/v1/hashes/verify", json={"hashes": [digest_of(item)]})[
+                "results"
+            ]
+            assert found == [{"hash": digest_of(item), "found": False, "matches": []}]
+            asked_for = {
+                "items": [{"collection": collection, "item": item}],
+                "hashes": [digest_of(item)],
+                "names": [item],
+            }
+            assert '"nodes":0' in site.ask(caller, "POST", "/lineage/v1/impact", json=asked_for).text
+
+
+def test_a_watch_on_what_is_mine_tells_what_its_owner_may_see(site: Site) -> None:
+    watches = {
+        who: site.done(who, "POST", "/lineage/v1/watches", json={"mine": True})["id"] for who in ("owner", "other")
+    }
+    parents = [{"collection": OPEN, "item": one, "name": one} for one in ("i-private", "i-public")]
+    now = datetime.now(UTC)
+    asyncio.run(
+        tell(
+            site,
+            Event(uuid7(), Kind.CREATE, "made-of-it", "own", OPEN, "made-of-it", "user:bob", now, {"inputs": parents}),
+            *(
+                Event(uuid7(), Kind.WITHDRAW, one["item"], "demo", OPEN, one["item"], "harvest:demo", now, {})
+                for one in parents
+            ),
+        )
+    )
+    found = {who: site.done(who, "GET", f"/lineage/v1/watches/{one}/alerts")["alerts"] for who, one in watches.items()}
+    assert [one["item_id"] for one in found["other"]] == ["i-public"]
+    assert site.ask("other", "GET", f"/lineage/v1/watches/{watches['owner']}/alerts").status_code == 404
+    graph = site.done("other", "GET", f"/lineage/v1/collections/{OPEN}/items/made-of-it/lineage")
+    assert sorted(node["kind"] for node in graph["nodes"]) == ["item", "product", "redacted"]
+    assert "i-private" not in str(graph)
 
 
 def test_nothing_of_the_catalogue(site: Site) -> None:

@@ -113,8 +113,22 @@ RULES = (
             "GET /uploads/{upload_id}/data.tif",
             "POST /raster/signed",
             *_under("", "/lineage/v1/log/proof/{event_id}", "/trace/api/v1/traces/{trace_id}"),
+            *_under(
+                "/lineage/v1/collections/{collection}/items/{item}", "", ".html", "/lineage", "/versions", "/diff", "/status",
+            ),
         ),
         _READ,
+    ),
+    Rule(
+        "the graph",
+        "A parent that a caller may not see is a node without name, place, time or number, in the place of one or of several; what is "
+        "behind it is not shown. A child that he may not see is not there. An edge is for those who see the event that tells it. A product "
+        "that only hidden collections have looks like one that nobody has.",
+        (
+            *_under("/lineage/v1", "/products/{name}/lineage", "/hashes/{digest}/lineage", "/path", "/audit"),
+            "GET /lineage/v1/collections/{collection}/orphans",
+            *_under("/lineage/v1", "/impact", "/hashes/verify", method="POST"),
+        ),
     ),
     Rule(
         "the history of an item",
@@ -150,6 +164,24 @@ RULES = (
             *(f"{method} /sharing{_ITEM}" for method in ("GET", "PUT")),
         ),
         _WRITE,
+    ),
+    Rule(
+        "telling where an item comes from",
+        "The scope `stac:item:update`, and the right to write into the collection.",
+        ("POST /lineage/v1/collections/{collection}/items/{item}/documents",),
+        _WRITE,
+    ),
+    Rule(
+        "runs and watches",
+        "Runs need the scope `stac:item:update`; a run, a data set that only it names, and a watch are their teller's. Alerts are what the "
+        "caller may see when he asks.",
+        (
+            "POST /lineage/v1/runs",
+            "GET /lineage/v1/runs/{run_id}",
+            *_under("/lineage/v1/watches", "", "/{watch_id}", "/{watch_id}/alerts"),
+            "POST /lineage/v1/watches",
+            "DELETE /lineage/v1/watches/{watch_id}",
+        ),
     ),
     Rule(
         "an upload on its way",

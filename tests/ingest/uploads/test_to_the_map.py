@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+from psycopg.types.json import Jsonb
 from rasterio.transform import from_origin
 from rio_tiler.io import Reader
 
@@ -16,6 +17,8 @@ from ingest.errors import UploadRejected
 from ingest.settings import IngestSettings
 from ingest.uploads import processing, receiving, registration, service
 from ingest.uploads.model import State, Upload
+from lineage.commitments import digest_of
+from lineage.names import item_id
 from tests.ingest.uploads.rasters import write
 from tests.ingest.uploads.test_service import WHEN, chunks, item_of
 from tests.stac_schemas import faults
@@ -164,6 +167,28 @@ async def test_users_words_parents_and_times_are_in_the_item(
     assert inputs["A field"] == upload.sha256
     assert item["assets"]["thumbnail"]["roles"] == ["thumbnail"]
     assert "bidx%3D3%2C2%2C1" in item["assets"]["thumbnail"]["href"]
+
+
+async def test_a_private_parent_is_a_hash_in_the_event(
+    catalogue: Pool, settings: IngestSettings, tmp_path: Path
+) -> None:
+    write(tmp_path / "parent.tif", np.random.default_rng(1).integers(0, 9, (1, 50, 50), "uint8"))
+    parent = await processed(catalogue, settings, await received(catalogue, settings, tmp_path / "parent.tif"))
+    async with catalogue.connection() as conn:
+        private = Jsonb({"readers": [f"user:{parent.owner}"]})
+        await conn.execute("select federator.set_private($1, $2, $3)", (parent.collection_id, parent.item_id, private))
+    write(tmp_path / "a.tif", np.random.default_rng(0).integers(0, 9, (1, 60, 60), "uint8"))
+    form = {"derived_from": [parent.item_id, f"sha256:{parent.sha256}"]}
+    upload = await processed(catalogue, settings, await received(catalogue, settings, tmp_path / "a.tif", form))
+    [event] = await creations(catalogue, upload)
+    original, hidden = event["body"]["inputs"]
+    assert original["role"] == "original"
+    assert (hidden["name"], hidden["hash"], len(hidden["commitment"])) == ("", "", 64)
+    async with catalogue.connection() as conn:
+        row = await (await conn.execute("select salt, entities from lineage.commitment")).fetchone()
+    assert row is not None
+    assert row["entities"] == [item_id(parent.collection_id, parent.item_id)]
+    assert digest_of(row["salt"], row["entities"]).hex() == hidden["commitment"]
 
 
 async def test_the_time_may_stand_in_the_file(catalogue: Pool, settings: IngestSettings, tmp_path: Path) -> None:

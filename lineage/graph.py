@@ -1,0 +1,290 @@
+"""Walks through the graph: ancestors, descendants, the shortest way. What a caller may see is decided by the database at each step."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import batched, pairwise
+from typing import Any, Literal
+from uuid import UUID
+
+from db.pools import Connection
+from db.queries import sql
+from lineage.names import file_id
+from lineage.rules import ASSERTIONS, AUX, ROLES
+
+Direction = Literal["up", "down", "both"]
+#: Auxiliary files are parents of 10^5 products: they are shown when they are asked for.
+USUAL_ROLES = tuple(role for role in ROLES if role != AUX)
+_FRONTIER = 500  # entities that are asked for at once: the first come early, and a step takes some milliseconds
+MAX_DEPTH = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which edges are walked, and for whom. `as_of`: only what a log of so many events said."""
+
+    principals: tuple[str, ...]
+    as_of: int
+    depth: int = MAX_DEPTH
+    min_confidence: float = 0.0
+    assertions: tuple[str, ...] = ASSERTIONS
+    roles: tuple[str, ...] = USUAL_ROLES
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """An entity as a caller may see it.
+
+    Attributes:
+        id: entity's id; of a redacted node a text that means something in this answer only.
+        kind: product, item, file, dataset; "redacted": a parent that the caller may not see, or several.
+        name: None when redacted.
+        places: where it is in the catalogue: (collection, item, status); none for what is only named.
+        depth: steps from where the walk began; below 0: descendants.
+    """
+
+    id: str
+    kind: str
+    name: str | None
+    places: tuple[tuple[str, str, str], ...]
+    depth: int
+
+    @property
+    def status(self) -> str:
+        """current before superseded before withdrawn before deleted, of all places; "unknown" of what is in no catalogue."""
+        order = ("current", "superseded", "withdrawn", "deleted")
+        return min((place[2] for place in self.places), key=order.index, default="unknown")
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """An edge: `child` came of `parent`."""
+
+    child: str
+    parent: str
+    role: str
+    assertion: str
+    confidence: float
+    rule: str
+    seq: int | None
+    run: str | None = None
+    label: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One step of a walk: a node that was not met before, or None, and the edge that led there, or None of the root."""
+
+    node: Node | None
+    link: Link | None
+
+
+@dataclass(slots=True)
+class Graph:
+    """A walk's result. `truncated`: there is more than was asked for."""
+
+    roots: list[str]
+    as_of: int
+    nodes: list[Node] = field(default_factory=list)
+    links: list[Link] = field(default_factory=list)
+    truncated: bool = False
+
+
+async def log_size(conn: Connection, at: datetime | None = None) -> int:
+    """How many events the graph knows; of those that were recorded until `at`."""
+    row = await (await conn.execute(sql("graph.log_size"))).fetchone()
+    size = int(row["size"]) if row else 0
+    if at is not None:
+        row = await (await conn.execute(sql("graph.size_at"), (at,))).fetchone()
+        size = min(size, int(row["size"]) if row else 0)
+    return size
+
+
+async def entity_of_item(conn: Connection, collection: str, item: str, principals: Sequence[str]) -> UUID | None:
+    """The entity of an item; None when there is none that the caller may see."""
+    row = await (await conn.execute(sql("graph.entity_of_item"), (collection, item, list(principals)))).fetchone()
+    return row["entity"] if row else None
+
+
+async def entities_of_hashes(conn: Connection, digests: Sequence[bytes], principals: Sequence[str]) -> list[UUID]:
+    """Entities whose events name a hash, and the files of those hashes themselves."""
+    rows = await (
+        await conn.execute(sql("graph.entities_of_hashes"), (list(digests), list(principals)))
+    ).fetchall()  # fmt: skip
+    algorithms = ("SHA256", "BLAKE3", "MD5", "SHA3-256")
+    files = [file_id(algorithm, digest.hex()) for digest in digests for algorithm in algorithms]
+    return list(dict.fromkeys([*(row["entity"] for row in rows), *files]))
+
+
+async def known(conn: Connection, wanted: Sequence[UUID], principals: Sequence[str]) -> list[Node]:
+    """Those of these entities that the caller may ask about, as the roots of a walk."""
+    rows = await (await conn.execute(sql("graph.known"), (list(wanted), list(principals)))).fetchall()
+    return [Node(str(row["id"]), row["kind"], row["name"], _places(row["items"]), 0) for row in rows]
+
+
+def _places(items: Any) -> tuple[tuple[str, str, str], ...]:
+    return tuple((one[0], one[1], one[2]) for one in items or ())
+
+
+async def walk(conn: Connection, roots: Sequence[Node], *, upward: bool, wanted: Filter) -> AsyncIterator[Found]:
+    """Breadth first, each node once and each edge once; the roots come first, without an edge."""
+    seen: set[str] = set()
+    for root in roots:
+        if root.id not in seen:
+            seen.add(root.id)
+            yield Found(root, None)
+    frontier = [UUID(root.id) for root in roots]
+    for depth in range(1, wanted.depth + 1):
+        following: list[UUID] = []
+        async for rows in _pages(conn, frontier, upward=upward, wanted=wanted):
+            hidden: set[str] = set()
+            for row in rows:
+                found = _found(row, depth if upward else -depth, upward=upward)
+                assert found.node is not None
+                assert found.link is not None
+                if row["shown"] == "hidden":
+                    if found.node.id in hidden:
+                        continue  # several look like one
+                    hidden.add(found.node.id)
+                if found.node.id in seen:
+                    yield Found(None, found.link)
+                    continue
+                seen.add(found.node.id)
+                yield found
+                if row["shown"] == "whole":
+                    following.append(row["parent"] if upward else row["child"])
+        frontier = following
+        if not frontier:
+            return
+
+
+async def _pages(
+    conn: Connection, frontier: Sequence[UUID], *, upward: bool, wanted: Filter
+) -> AsyncIterator[list[dict[str, Any]]]:
+    """The edges of a whole level, in portions."""
+    if len(frontier) == 1 and not upward:
+        ends = await (await conn.execute(sql("graph.page_ends"), (frontier[0],))).fetchall()
+        bounds = [None, *dict.fromkeys(row["child"] for row in ends), None]
+        for pair in pairwise(bounds):
+            yield await _step(conn, frontier, upward=False, wanted=wanted, between=pair)
+        return
+    for some in batched(frontier, _FRONTIER):
+        yield await _step(conn, some, upward=upward, wanted=wanted)
+
+
+async def _step(
+    conn: Connection,
+    entities: Sequence[UUID],
+    *,
+    upward: bool,
+    wanted: Filter,
+    between: tuple[UUID | None, UUID | None] = (None, None),
+) -> list[dict[str, Any]]:
+    parameters = (
+        list(entities), upward, list(wanted.principals), wanted.as_of, wanted.min_confidence, list(wanted.assertions), list(wanted.roles),
+        *between,
+    )  # fmt: skip
+    return await (await conn.execute(sql("graph.step"), parameters)).fetchall()
+
+
+def _found(row: dict[str, Any], depth: int, *, upward: bool) -> Found:
+    child, shown = str(row["child"]), row["shown"]
+    if shown == "hidden":
+        node = Node(f"hidden:{child}", "redacted", None, (), depth)
+        return Found(node, Link(child, node.id, row["role"], row["assertion"], 0.0, "", None))
+    parent = str(row["parent"])
+    node = Node(
+        parent if upward else child, row["kind"], row["name"], _places(row["items"]) if shown == "whole" else (), depth
+    )
+    run = str(row["run"]) if row["run"] else None
+    link = Link(
+        child, parent, row["role"], row["assertion"], round(row["confidence"], 4), row["rule"], row["seq"], run, row["label"]
+    )  # fmt: skip
+    return Found(node, link)
+
+
+async def gather(
+    conn: Connection, roots: Sequence[Node], direction: Direction, wanted: Filter, *, skip: int = 0, limit: int = 1000
+) -> Graph:
+    """A walk as one value: `limit` nodes after the first `skip`, with the edges that were met meanwhile.
+
+    Who goes on with `skip` and the same `as_of` gets what comes next: a walk gives the same each time.
+    """
+    graph = Graph([root.id for root in roots], wanted.as_of)
+    met: set[str] = set()
+    number = 0
+    for upward in (True, False):
+        if direction not in ("both", "up" if upward else "down"):
+            continue
+        async for found in walk(conn, roots, upward=upward, wanted=wanted):
+            if found.node is not None and found.node.id not in met:
+                if number >= skip + limit:
+                    graph.truncated = True
+                    return graph
+                met.add(found.node.id)
+                number += 1
+                if number > skip:
+                    graph.nodes.append(found.node)
+            if found.link is not None and number > skip:
+                graph.links.append(found.link)
+    return graph
+
+
+async def shortest(conn: Connection, one: Node, other: Node, wanted: Filter, *, cap: int = 20_000) -> Graph | None:
+    """The shortest way by which one came of the other, in either direction; None when there is none within `cap` nodes."""
+    ways = [_Way(conn, start, goal, wanted) for start, goal in ((one, other), (other, one))]
+    while any(not way.is_done for way in ways):
+        for way in ways:
+            if (found := await way.advance()) is not None:
+                return found
+        if sum(len(way.nodes) for way in ways) > cap:
+            return None
+    return None
+
+
+class _Way:
+    """Ancestors of one node, level by level, until another is met."""
+
+    def __init__(self, conn: Connection, start: Node, goal: Node, wanted: Filter) -> None:
+        self._conn, self._goal, self._wanted = conn, goal, wanted
+        self.nodes = {start.id: start}
+        self._links: dict[str, Link] = {}
+        self._frontier = [UUID(start.id)]
+        self._depth = 0
+        self._start = start
+
+    @property
+    def is_done(self) -> bool:
+        return not self._frontier or self._depth >= self._wanted.depth
+
+    async def advance(self) -> Graph | None:
+        if self._goal.id in self.nodes:
+            return self._graph()
+        if self.is_done:
+            return None
+        self._depth += 1
+        rows = await _step(self._conn, self._frontier, upward=True, wanted=self._wanted)
+        self._frontier = []
+        for row in rows:
+            found = _found(row, self._depth, upward=True)
+            assert found.node is not None
+            assert found.link is not None
+            if row["shown"] != "hidden" and found.node.id not in self.nodes:
+                self.nodes[found.node.id], self._links[found.node.id] = found.node, found.link
+                if row["shown"] == "whole":
+                    self._frontier.append(row["parent"])
+        return self._graph() if self._goal.id in self.nodes else None
+
+    def _graph(self) -> Graph:
+        graph = Graph([self._start.id, self._goal.id], self._wanted.as_of)
+        place = self._goal.id
+        while place != self._start.id:
+            graph.nodes.append(self.nodes[place])
+            graph.links.append(self._links[place])
+            place = self._links[place].child
+        graph.nodes.append(self._start)
+        graph.nodes.reverse()
+        graph.links.reverse()
+        return graph

@@ -1,0 +1,116 @@
+"""What the graph is made of, as its fold works with it: events as they are read, rows as they are written (0027_graph.sql)."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from lineage.names import Name
+
+#: Collection and item.
+Place = tuple[str, str]
+
+
+@dataclass(slots=True)
+class Fact:
+    """One event as it is read from the log; `body` parsed."""
+
+    seq: int
+    kind: str
+    name: str
+    source: str
+    collection: str | None
+    item: str | None
+    actor: str
+    at: datetime
+    recorded_at: datetime
+    body: dict[str, Any]
+
+
+@dataclass(slots=True)
+class Entity:
+    id: UUID
+    kind: str
+    name: str
+    first_seq: int
+    family: str | None = None
+    owner: str | None = None
+
+
+@dataclass(slots=True)
+class Located:
+    """An entity's place in the catalogue."""
+
+    entity: UUID
+    status: str
+    successor: str | None
+    first_seq: int
+    status_seq: int
+
+
+@dataclass(slots=True)
+class Edge:
+    child: UUID
+    parent: UUID
+    role: str
+    assertion: str
+    confidence: float
+    rule: str
+    seq: int
+    superseded_by: int | None = None
+    run: UUID | None = None
+    label: str | None = None
+    told_in: str | None = None
+    told_of: str | None = None
+    by_name: bool = False
+
+
+@dataclass(slots=True)
+class ItemVersion:
+    version: int
+    kind: str
+    from_seq: int
+    valid_from: datetime
+    item_sha256: bytes | None
+    to_seq: int | None = None
+    valid_to: datetime | None = None
+
+
+@dataclass(slots=True)
+class Run:
+    id: UUID
+    namespace: str
+    job: str
+    owner: str
+    state: str
+    software: dict[str, Any]
+    params: dict[str, Any]
+    facility: str | None
+    started: datetime | None
+    ended: datetime | None
+    first_seq: int
+    last_seq: int
+
+
+@dataclass(slots=True)
+class State:
+    """What is known of everything that a batch touches; read before, changed by the fold, written afterwards.
+
+    `edges` has those that hold, by child; `touched_edges` and `versions` all that came or changed.
+    """
+
+    entities: dict[UUID, Entity] = field(default_factory=dict)
+    places: dict[Place, Located] = field(default_factory=dict)
+    edges: dict[UUID, list[Edge]] = field(default_factory=lambda: defaultdict(list))
+    families: dict[str, dict[str, Name]] = field(default_factory=lambda: defaultdict(dict))
+    open_versions: dict[Place, ItemVersion] = field(default_factory=dict)
+    commitments: dict[str, list[UUID]] = field(default_factory=dict)
+    runs: dict[UUID, Run] = field(default_factory=dict)
+    touched_entities: dict[UUID, Entity] = field(default_factory=dict)
+    touched_places: dict[Place, Located] = field(default_factory=dict)
+    touched_edges: dict[tuple[UUID, UUID, str, int], Edge] = field(default_factory=dict)
+    versions: list[tuple[Place, ItemVersion]] = field(default_factory=list)
+    touched_runs: dict[UUID, Run] = field(default_factory=dict)
