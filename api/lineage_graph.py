@@ -1,4 +1,4 @@
-"""`/lineage/v1`: ancestors and descendants, impact, the way between two, orphans. Rules of visibility: db/migrations/0027_graph.sql."""
+"""`/lineage/v1`: ancestors and descendants, impact, the way between two, orphans. Rules of visibility: db/migrations/0024_graph.sql."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the graph is made of, as its fold works with it: events as they are read, rows as they are written (0027_graph.sql)."""
+"""What the graph is made of, as its fold works with it: events as they are read, rows as they are written (0024_graph.sql)."""
 
 from __future__ import annotations
 
