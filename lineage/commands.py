@@ -14,6 +14,7 @@ from db.errors import DbError
 from db.pools import Connection, connect
 from lineage import key_events
 from lineage.audit import audit
+from lineage.audit_graph import graph_faults
 from lineage.errors import LineageError
 from lineage.export import export
 from lineage.history import events_of, keys, newest_note, note_of
@@ -105,6 +106,7 @@ async def _audit(conn: Connection, options: argparse.Namespace) -> int:
     kept = [*Published.of(LineageSettings()).kept(), *(path.read_text(encoding="utf-8") for path in options.kept)]
     witnesses = [word.partition("=")[2] for word in LineageSettings().log_witnesses.split()]
     faults = await audit(conn, kept=kept, witnesses=witnesses)
+    faults += await graph_faults(conn)
     for fault in faults:
         print(f"{fault.code}: {fault}")
     print("the log is whole" if not faults else f"{len(faults)} faults")

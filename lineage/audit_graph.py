@@ -1,0 +1,35 @@
+"""Compares what is made of the events (the graph, item versions) with itself made again, row for row, and past documents with their hashes.
+
+It is done in a transaction that is rolled back: readers see nothing of it, the projector waits.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from psycopg import AsyncConnection
+
+from db.queries import sql
+from lineage.projector import BATCH, project_batch, rebuild
+from lineage.verify import Fault
+
+Row = dict[str, Any]
+
+
+async def graph_faults(conn: AsyncConnection[Row]) -> list[Fault]:
+    """Rows of the projections that the events do not give or that are missing, and past documents that are not those that the log names."""
+    faults = [
+        Fault(
+            "past-item-differs", f"the kept document of {row['collection']}/{row['item_id']} is not the one of its hash"
+        )
+        for row in await (await conn.execute(sql("audit.past_items"))).fetchall()
+    ]
+    async with conn.transaction(force_rollback=True):
+        while await project_batch(conn, BATCH):
+            pass
+        await conn.execute(sql("audit.keep_projections"))
+        await rebuild(conn)
+        for row in await (await conn.execute(sql("audit.projections_that_differ"))).fetchall():
+            words = f"a row of lineage.{row['part']} is {row['what']}: {row['told']}"
+            faults.append(Fault(f"{row['part'].replace('_', '-')}-differs", words, row["seq"]))
+    return faults
