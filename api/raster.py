@@ -128,10 +128,11 @@ def create_raster_app(settings: ApiSettings) -> FastAPI:
     app = FastAPI(title=f"{settings.title}: tiles", openapi_url="/api", docs_url="/api.html", redoc_url=None)
     path_dependency: Callable[..., Any] = item_of
     root = settings.public_url.rstrip("/")
+    drawn = hinted(item_of)
     items = MultiBaseTilerFactory(
         reader=reader_of(settings),
         path_dependency=path_dependency,
-        **hinted(item_of),
+        **drawn,
         process_dependency=no_algorithm,
         render_func=render_image,
         router_prefix="/collections/{collection_id}/items/{item_id}",
@@ -151,7 +152,7 @@ def create_raster_app(settings: ApiSettings) -> FastAPI:
     add_handlers(app)
     for kind in (ValueError, IndexError):  # what rio-tiler and titiler raise for options that do not fit
         app.add_exception_handler(kind, _on_bad_option)
-    call_at_once(app, blocking={item_of})
+    call_at_once(app, also={no_algorithm, *drawn.values()})
     app.add_middleware(Mounted)
     app.add_middleware(Unkept)
     app.add_middleware(Resigned)

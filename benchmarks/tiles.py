@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-import shutil
 import statistics
 import tempfile
 import time
@@ -60,7 +59,10 @@ def run(server: DatabaseSettings) -> dict[str, float]:
         ours = stack.enter_context(peers.ours(database, Path(folder)))
         cogs = Path(folder) / "ours" / "cogs"
         cogs.mkdir(parents=True, exist_ok=True)
-        asyncio.run(_register(database, rasters, cogs, ours))
+        uploads = {name: uuid.uuid4() for name in rasters}
+        for name, upload in uploads.items():
+            (cogs / f"{upload}.tif").symlink_to(rasters[name])
+        asyncio.run(_register(database, rasters, uploads, ours))
         servers = [ours, stack.enter_context(peers.titiler(database, kept))]
         servers.append(stack.enter_context(peers.titiler_pgstac(database, kept)))
         found = dict(_latencies(servers, rasters))
@@ -69,13 +71,14 @@ def run(server: DatabaseSettings) -> dict[str, float]:
     return found
 
 
-async def _register(database: DatabaseSettings, rasters: dict[str, Path], folder: Path, ours: Peer) -> None:
+async def _register(
+    database: DatabaseSettings, rasters: dict[str, Path], uploads: dict[str, uuid.UUID], ours: Peer
+) -> None:
     """An item of ours for each raster, as an upload makes it, and one for the others that names the file itself."""
     items = []
     async with open_pool(database) as pool:
         for name, raster in rasters.items():
-            upload = uuid.uuid4()
-            shutil.copyfile(raster, folder / f"{upload}.tif")
+            upload = uploads[name]
             async with pool.connection() as conn:
                 await conn.execute(
                     "insert into federator.upload (id, owner, collection_id, title, datetime, state, item_id, length)"

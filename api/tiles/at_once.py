@@ -10,11 +10,14 @@ from fastapi import FastAPI
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 
+#: Where the dependencies are that wait for nothing.
+_READERS = "titiler.core."
 
-def call_at_once(app: FastAPI, blocking: Collection[Callable[..., Any]]) -> None:
-    """Call the dependencies of all routes where they are needed, except those that wait for something. Parameters stay as they are."""
+
+def call_at_once(app: FastAPI, also: Collection[Callable[..., Any]] = ()) -> None:
+    """Call titiler-core's dependencies, and these of ours, where they are needed. They wait for nothing; parameters stay as they are."""
     for one in _dependants(app):
-        _change(one, blocking)
+        _change(one, also)
 
 
 def _dependants(app: FastAPI) -> Iterator[Dependant]:
@@ -26,10 +29,10 @@ def _dependants(app: FastAPI) -> Iterator[Dependant]:
             yield from (one.dependant for one in contexts() if one.dependant is not None)
 
 
-def _change(dependant: Dependant, blocking: Collection[Callable[..., Any]]) -> None:
+def _change(dependant: Dependant, also: Collection[Callable[..., Any]]) -> None:
     for one in dependant.dependencies:
-        _change(one, blocking)
-        if one.call is not None and one.call not in blocking:
+        _change(one, also)
+        if one.call is not None and (one.call in also or one.call.__module__.startswith(_READERS)):
             one.call = _at_once(one.call)
 
 

@@ -25,6 +25,7 @@ from rio_tiler.models import ImageData
 from rio_tiler.types import BBox, Indexes
 from rio_tiler.utils import cast_to_sequence, non_alpha_indexes, output_size
 
+from api.problems import Problem
 from api.tiles import pixels
 from api.tiles.bounds import check_size
 from api.tiles.facts import NODATA, NONE, OTHER, Facts, facts_of, level_sizes
@@ -156,27 +157,16 @@ class FastReader(Reader):
             resolution = self._resolution(crs)
         except (CPLE_BaseError, RasterioError, ValueError, ArithmeticError):
             return None
-        width, height, max_size = size
-        native = _native_size(bbox, resolution, width, height)
-        bbox = array_bounds(native[1], native[0], from_bounds(*bbox, *native))
-        height, width = output_size(
-            dataset_height=native[1],
-            dataset_width=native[0],
-            output_height=height,
-            output_width=width,
-            max_size=max_size,
-        )
-        if buffer:
-            x, y = (bbox[2] - bbox[0]) / width * buffer, (bbox[3] - bbox[1]) / height * buffer
-            bbox = (bbox[0] - x, bbox[1] - y, bbox[2] + x, bbox[3] + y)
-            width, height = width + int(buffer * 2), height + int(buffer * 2)
-            native = _native_size(bbox, resolution, width, height)
-            bbox = array_bounds(native[1], native[0], from_bounds(*bbox, *native))
-        return Image(bbox, crs, width, height, native)
+        try:
+            return _sized(bbox, crs, resolution, size, buffer)
+        except (ArithmeticError, ValueError):
+            raise Problem(400, "INVALID_PARAMETER", "a box has an area, and an image at least one pixel") from None
 
     def _resolution(self, crs: CRS) -> tuple[float, float]:
         if crs == self.crs:
-            return self.transform.a, self.transform.e
+            if not (self.transform.a and self.transform.e):
+                raise ValueError("a quarter turned")
+            return abs(self.transform.a), -abs(self.transform.e)
         if self._key is None:
             raise ValueError("not a file of the pool")
         return self.facts.resolution_in(crs, crs.to_wkt())
@@ -213,6 +203,32 @@ class FastReader(Reader):
             with self.pool.lent(Key(key.path, key.identity, grid.level)) as overview:
                 found = pixels.nearest(overview, facts, bands, *where, nodata)
         return None if found is None else _as_image(found, facts, image, bands, nodata, options)
+
+
+def _sized(
+    bbox: BBox,
+    crs: CRS,
+    resolution: tuple[float, float],
+    size: tuple[int | None, int | None, int | None],
+    buffer: float | None,
+) -> Image:
+    width, height, max_size = size
+    native = _native_size(bbox, resolution, width, height)
+    bbox = array_bounds(native[1], native[0], from_bounds(*bbox, *native))
+    height, width = output_size(
+        dataset_height=native[1],
+        dataset_width=native[0],
+        output_height=height,
+        output_width=width,
+        max_size=max_size,
+    )
+    if buffer:
+        x, y = (bbox[2] - bbox[0]) / width * buffer, (bbox[3] - bbox[1]) / height * buffer
+        bbox = (bbox[0] - x, bbox[1] - y, bbox[2] + x, bbox[3] + y)
+        width, height = width + int(buffer * 2), height + int(buffer * 2)
+        native = _native_size(bbox, resolution, width, height)
+        bbox = array_bounds(native[1], native[0], from_bounds(*bbox, *native))
+    return Image(bbox, crs, width, height, native)
 
 
 def _native_size(
