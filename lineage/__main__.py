@@ -1,4 +1,7 @@
-"""`python -m lineage verify FILE... | audit | export DIR | ...`: see commands.py. `verify`, `check`, `witness`, `follow` need none."""
+"""`python -m lineage verify FILE... | check FILE | audit | export DIR | ...`: see commands.py.
+
+`verify`, `check`, `witness` and `follow` need no database.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """The bytes that are signed of a trace: what Go's `json.Marshal` makes of the product and the event. Pure.
 
-Source: encoding/json of Go (`encode.go: appendString`, HTML escaping on; `\\b` and `\\f` short since Go 1.22), and the reference client
-eu-cdse/trace-cli, `traceability.go: CreateSignatureContents`. It is not RFC 8785: members stand in the order of the generated structs.
+Source: encoding/json of Go (`encode.go: appendString`, HTML escaping on; `\\b` and `\\f` short since Go 1.22; Go 1.27 no longer escapes the
+U+FFFD that stands for bytes that are no UTF-8), and the reference client eu-cdse/trace-cli, `traceability.go: CreateSignatureContents`.
+It is not RFC 8785: members stand in the order of the generated structs.
 """
 
 from __future__ import annotations

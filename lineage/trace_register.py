@@ -115,7 +115,7 @@ def _check_content(trace: Trace, place: str) -> None:
             raise RegistrationRefused(
                 "INVALID_HASH", f"{place}/product/contents/{number}/hash", "a hash has 64 characters"
             )
-    if (trace.event == "OBSOLETE") != (trace.obsolescence is not None) and trace.obsolescence:
+    if trace.event != "OBSOLETE" and trace.obsolescence:
         raise RegistrationRefused("REASON_MISPLACED", f"{place}/obsolescence", "only an OBSOLETE has a reason")
 
 

@@ -14,9 +14,9 @@ from chosen as c join lineage.trace_facts(array(select seq from chosen)) as f us
 
 -- name: by_hash
 -- Events that name this hash, those that end an item which had it until then, and foreign traces that name it. A hash that very many
--- events name ends with the first thousand of them.
+-- events name is followed to its end in the first two hundred of them.
 with named as materialized (
-    select h.seq from lineage.event_hash as h where h.digest = $1 order by h.seq limit 1000
+    select h.seq from lineage.event_hash as h where h.digest = $1 order by h.seq limit 200
 ), ended as materialized (
     select c.seq, max(a.seq) as named_by
     from named as n join lineage.event as a on a.seq = n.seq
@@ -27,7 +27,11 @@ with named as materialized (
             where b.collection = a.collection and b.item_id = a.item_id and b.kind = 'REPLACE' and b.seq > a.seq and b.seq < c.seq)
     group by c.seq
 ), candidates as (
-    select h.seq from lineage.event_hash as h where h.digest = $1 and h.seq >= $3
+    (select h.seq from lineage.event_hash as h join lineage.event as e using (seq)
+        where h.digest = $1 and h.seq >= $3 and e.kind = any ($2::text[]) and e.item_id is not null
+            and coalesce(e.collection <> all (array(select unnest(federator.hidden_collections($5::text[])))), true)
+            and not exists (select from federator.hidden_items($5::text[]) as p where p.collection_id = e.collection and p.item_id = e.item_id)
+        order by h.seq limit $4)
     union select seq from ended
     union select e.seq from lineage.foreign_trace_hash as h join lineage.foreign_trace as f using (event_id) join lineage.event as e on e.id = f.event_id
         where h.digest = $1 and f.is_passed_on and e.seq >= $3
@@ -71,7 +75,7 @@ from chosen as c join lineage.trace_facts(array(select seq from chosen)) as f us
 -- The event of a trace, by its own id or by the one that an upstream gave it.
 with chosen as materialized (
     select e.seq, e.id, e.kind, e.name, e.source, e.recorded_at, e.body from lineage.event as e
-    where (e.id = $1 or e.id in (select f.event_id from lineage.foreign_trace as f where f.trace_id = $2 and f.is_passed_on))
+    where e.id in (select $1::uuid union select f.event_id from lineage.foreign_trace as f where f.trace_id = $2 and f.is_passed_on)
         and (e.kind = any ($3::text[]) and e.item_id is not null
             or exists (select from lineage.foreign_trace as f where f.event_id = e.id and f.is_passed_on))
         and coalesce(e.collection <> all (array(select unnest(federator.hidden_collections($4::text[])))), true)

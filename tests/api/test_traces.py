@@ -338,6 +338,16 @@ def test_who_may_register(site: Traced) -> None:
     )
 
 
+def test_trace_cli_without_a_token_is_nobody_in_particular(site: Traced) -> None:
+    """It sends `Authorization: Bearer` without a token on every request (main.go: CreateClient)."""
+    empty = {"Authorization": "Bearer"}
+    assert site.http.get(f"{V1}/hash/00", headers=empty).json() == []
+    assert site.http.get("/trace/api/status", headers=empty).json()["status"] in ("running", "degraded")
+    assert site.http.put(V1, headers=empty, json=[made(ann(), product(405))]).status_code == 401
+    assert site.http.get(f"{V1}/hash/00", headers={"Authorization": "Bearer x"}).status_code == 401
+    assert site.http.get("/stac", headers=empty).status_code == 401
+
+
 def test_a_registered_key_is_enough(site: Traced, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     strange = holder("trace.example.org", kind="rsa")
     is_problem(site.put([made(strange, product(410))], "bob"), 403, "IDENTITY_DIFFERS")
