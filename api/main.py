@@ -136,7 +136,7 @@ def create_app(
     stac.state.exports = asyncio.Semaphore(settings.export_concurrency)
     app.state.impact_streams = asyncio.Semaphore(settings.export_concurrency)
     app.state.limits = limits
-    app.state.trace_trust = trace_trust
+    app.state.trace_trust, app.state.has_witnesses = trace_trust, bool(traced.log_witnesses.strip())
     app.state.metrics = stac.state.metrics = Metrics()
     app.mount("/stac", stac)  # first: routes are looked through in this order
     app.mount("/raster", raster)

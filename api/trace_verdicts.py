@@ -66,8 +66,7 @@ async def verify_traces(request: Request) -> Response:
         now = datetime.now(UTC)
         judged = await asyncio.to_thread(lambda: [judge(one, now=now, trust=trust) for one in asked.traces])
         found = [
-            await _seen_here(conn, one, verdict, principals_of(request))
-            for one, verdict in zip(asked.traces, judged, strict=True)
+            await _seen_here(request, conn, one, verdict) for one, verdict in zip(asked.traces, judged, strict=True)
         ]
     answers = [
         _with_content(one, verdict, asked).as_json(asked.policy)
@@ -160,15 +159,16 @@ def _with_content(one: Trace, verdict: Verdict, asked: _Asked) -> Verdict:
     return verdict
 
 
-async def _seen_here(conn: Connection, one: Trace, verdict: Verdict, principals: Sequence[str]) -> Verdict:
+async def _seen_here(request: Request, conn: Connection, one: Trace, verdict: Verdict) -> Verdict:
     """What this catalogue knows, as far as the caller may see it: is the trace in the log, and how is its product."""
+    principals = principals_of(request)
     shown = None
     if one.id is not None:
         shown = await trace.trace_by_id(conn, one.id, principals)
     if shown is None or not _is_same(shown, one):
         log = verdict.with_grade("log", "absent", "NOT_IN_LOG", "the log of this catalogue does not have the trace")
     else:
-        log = await _logged(conn, shown.event_id, verdict, principals)
+        log = await _logged(request, conn, shown.event_id, verdict)
     return await _with_status(conn, one, log, principals)
 
 
@@ -192,8 +192,9 @@ def _own(shown: Shown) -> Trace | None:
         return None
 
 
-async def _logged(conn: Connection, event_id: UUID, verdict: Verdict, principals: Sequence[str]) -> Verdict:
+async def _logged(request: Request, conn: Connection, event_id: UUID, verdict: Verdict) -> Verdict:
     """The event's proof, made and judged."""
+    principals = principals_of(request)
     try:
         bundle = await proof.bundle(conn, event_id, principals)
     except ProofPending:
@@ -208,6 +209,10 @@ async def _logged(conn: Connection, event_id: UUID, verdict: Verdict, principals
         is_whole = False
     if not is_whole:
         return verdict.with_grade("log", "inconsistent", "LOG_INCONSISTENT", "the proof of the event does not hold")
+    if request.app.state.has_witnesses:
+        row = await (await conn.execute(sql("trace.is_witnessed"), (event_id,))).fetchone()
+        if not (row and row["is_witnessed"]):
+            return verdict.with_grade("log", "unwitnessed", "UNWITNESSED", "no witness has seen the event yet")
     return verdict.with_grade("log", "included")
 
 
@@ -236,7 +241,7 @@ async def verdict_of(trace_id: str, request: Request) -> Response:
     async with parts_of(request).pool.connection() as conn:
         trust = await trust_here(conn, request.app.state.trace_trust)
         verdict = judge(one, now=datetime.now(UTC), trust=trust)
-        verdict = await _logged(conn, shown.event_id, verdict, principals_of(request))
+        verdict = await _logged(request, conn, shown.event_id, verdict)
         verdict = await _with_status(conn, one, verdict, principals_of(request))
     return JSONResponse(verdict.as_json((*USUAL_POLICY, "log")))
 

@@ -147,10 +147,20 @@ select key_sha256, owner, kind, title, created_at, revoked_at from lineage.trace
 -- It stays, so that it is known whose it was.
 update lineage.trace_key set revoked_at = now() where key_sha256 = $1 and revoked_at is null returning owner;
 
+-- name: is_witnessed
+-- Whether a witness has cosigned a checkpoint that the event is in.
+select exists (select from lineage.cosignature as c where c.size > (select seq from lineage.event where id = $1)) as is_witnessed;
+
 -- name: foreign_traces
--- For the audit: what is kept word for word, beside the event that says its hash.
-select f.event_id, f.raw, f.raw_sha256, e.seq, e.body::jsonb ->> 'trace_sha256' as logged
-from lineage.foreign_trace as f left join (
-    select id, seq, body from lineage.event union all select id, null, body from lineage.event_outbox
-) as e on e.id = f.event_id
+-- For the audit: what is kept word for word, beside the hash that its event says. Events that wait for their number count.
+select f.event_id, f.raw, f.raw_sha256, coalesce(e.body, w.body)::jsonb ->> 'trace_sha256' as logged, e.seq
+from lineage.foreign_trace as f
+left join lineage.event as e on e.id = f.event_id left join lineage.event_outbox as w on w.id = f.event_id
 where f.event_id > $1 order by f.event_id limit $2;
+
+-- name: missing_foreign_traces
+-- For the audit: events that say the hash of a trace which is not kept any more.
+select e.seq from lineage.event as e
+where position('"trace_sha256":' in e.body) > 0 and e.body::jsonb ? 'trace_sha256'
+    and not exists (select from lineage.foreign_trace as f where f.event_id = e.id)
+order by e.seq limit 200;

@@ -21,6 +21,8 @@ from api.settings import ApiSettings
 from db.pools import open_pool
 from db.settings import DatabaseSettings
 from lineage import log
+from lineage.audit import audit
+from lineage.audit_traces import trace_faults
 from lineage.events import Event, Kind
 from lineage.ids import uuid7
 from lineage.keys import Signer, load_signer
@@ -492,6 +494,32 @@ def test_traces_told_of_an_item(site: Traced) -> None:
     assert site.found(f"/hash/{602:064x}") == [trusted]
     assert [one["trace"] for one in site.http.get(url).json()] == [forged, trusted]
     assert site.http.get("/lineage/v1/collections/anns/items/none/traces").json() == []
+
+
+def test_the_audit_finds_what_was_done_to_foreign_traces(site: Traced) -> None:
+    """The last but one test: it changes what may not be changed."""
+    assert site.put([made(ann(), product(800 + number)) for number in range(3)]).status_code == 201
+    site.log(event(Kind.CREATE, "audited", **hashed(810)), event(Kind.REPLACE, "audited", **hashed(811)))
+
+    async def work() -> list[str]:
+        async with open_pool(site.database) as pool, pool.connection() as conn:
+            return [fault.code for fault in await audit(conn, checks=[trace_faults])]
+
+    assert asyncio.run(work()) == []
+    with psycopg.connect(site.database.conninfo) as conn:
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            conn.execute("update lineage.foreign_trace set raw = raw")
+        conn.rollback()
+        conn.execute("set session_replication_role = replica")  # as the owner of the database can
+        where = "where product_name = 'PRODUCT_80%s.SAFE.zip'"
+        conn.execute(f"update lineage.foreign_trace set raw = raw || ' ' {where % 0}".encode())
+        conn.execute(f"delete from lineage.foreign_trace {where % 1}".encode())
+        columns = "origin_kind, is_passed_on, event, product_name, raw, raw_sha256, verdict"
+        conn.execute(
+            f"insert into lineage.foreign_trace (event_id, {columns}) select gen_random_uuid(), 'upstream', true, event, product_name, raw,"
+            f" raw_sha256, verdict from lineage.foreign_trace {where % 2}".encode()
+        )
+    assert sorted(asyncio.run(work())) == ["trace-added", "trace-differs", "trace-missing"]
 
 
 def test_the_facade_signs_as_an_authority_that_is_known(site: Traced) -> None:
