@@ -1,4 +1,4 @@
-"""`python -m api serve | up | down | settings | keys`."""
+"""`python -m api serve | up | down | settings | keys | trace-keys`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import typer
 from pydantic import SecretStr, ValidationError
 from pydantic_settings import BaseSettings
 
+from api import trace_keys
 from api.people import command
 from api.settings import ApiSettings
 from db import DatabaseSettings, resolve
@@ -19,6 +20,7 @@ from db.errors import DbError
 
 app = typer.Typer(help="The HTTP side.", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(command.app, name="keys")
+app.add_typer(trace_keys.app, name="trace-keys")
 
 
 def _fail(text: str) -> typer.Exit:
@@ -44,6 +46,8 @@ def serve() -> None:
     from db.migrate import is_current
     from ingest.errors import SourceInvalid
     from ingest.source_files import load_sources
+    from lineage.settings import LineageSettings
+    from lineage.trace_trust import TrustInvalid, read_trust
 
     try:
         if not is_current(resolve(DatabaseSettings())):
@@ -52,7 +56,9 @@ def serve() -> None:
 
         load_sources(IngestSettings().sources_dir)
         load_tiers(settings.tiers_file)
-    except (DbError, SourceInvalid, TiersInvalid) as error:
+        traced = LineageSettings()
+        read_trust(traced.trace_authorities_file, traced.trace_revocations_file)
+    except (DbError, SourceInvalid, TiersInvalid, TrustInvalid) as error:
         raise _fail(str(error)) from None
     run(settings)
 

@@ -18,7 +18,7 @@ from lineage.visibility import EVERYTHING
 SCOPES: Final = (
     "stac:item:create", "stac:item:update", "stac:item:delete",
     "stac:collection:create", "stac:collection:update", "stac:collection:delete",
-    "upload", "admin",
+    "upload", "trace:register", "admin",
 )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""`/lineage/v1` and `/trace/api`: the log as it is, and in the shape of the Copernicus traceability service."""
+"""`/lineage/v1`: the log as it is."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ from uuid import UUID
 
 from fastapi import APIRouter, Query
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from api import feed
 from api.access import principals_of
 from api.parts import parts_of
 from api.problems import Problem
-from lineage import history, proof, trace
+from lineage import history, proof
 
 native = APIRouter(prefix="/lineage/v1", tags=["lineage"])
-facade = APIRouter(prefix="/trace/api", tags=["traces"])
 
 MAX_NAME = 512
 
@@ -84,49 +83,3 @@ async def proof_of(
     if found is None:
         raise Problem(404, "NOT_FOUND", "there is no such event")
     return Response(found, media_type="text/plain" if isinstance(found, str) else "application/json")
-
-
-@facade.get("/status")
-async def status(request: Request) -> dict[str, Any]:
-    """`running` when the database answers and the log has begun, `degraded` before; a database that is away is a 503."""
-    async with parts_of(request).pool.connection() as conn:
-        has_begun = await history.newest_note(conn) is not None
-    state = "running" if has_begun else "degraded"
-    return {"server_version": request.app.version, "protocol_version": ["1.1.0"], "status": state}
-
-
-@facade.get("/v1/traces/name/{name:path}")
-async def by_name(
-    name: str, request: Request, limit: Annotated[int, Query(ge=1, le=1000)] = trace.MAX_TRACES, after: int = -1
-) -> Response:
-    """Traces of a product by its name, with or without the suffix of the delivered file; none is an empty list."""
-    async with parts_of(request).pool.connection() as conn:
-        return JSONResponse(
-            await trace.traces_by_name(
-                conn, _name(name), after=max(-1, min(after, 2**62)), limit=limit, principals=principals_of(request)
-            )
-        )
-
-
-@facade.get("/v1/traces/hash/{digest}")
-async def by_hash(
-    digest: str, request: Request, limit: Annotated[int, Query(ge=1, le=1000)] = trace.MAX_TRACES
-) -> Response:
-    """Traces that name this hash (hex), of a product or of a content."""
-    async with parts_of(request).pool.connection() as conn:
-        try:
-            return JSONResponse(
-                await trace.traces_by_hash(conn, digest, limit=limit, principals=principals_of(request))
-            )
-        except ValueError:
-            raise Problem(400, "INVALID_HASH", "a hash is written in hex") from None
-
-
-@facade.get("/v1/traces/{trace_id}")
-async def by_id(trace_id: str, request: Request) -> Response:
-    """One trace."""
-    async with parts_of(request).pool.connection() as conn:
-        found = await trace.trace_by_id(conn, _event_id(trace_id), principals_of(request))
-    if found is None:
-        raise Problem(404, "NOT_FOUND", "there is no such trace")
-    return JSONResponse(found)

@@ -26,6 +26,8 @@ from api import (
     sharing,
     sources,
     static_files,
+    trace,
+    trace_verdicts,
     tus,
     tus_headers,
     upload_page,
@@ -60,6 +62,8 @@ from ingest.collection_files import ensure_collections
 from ingest.operator_files import adopt_files
 from ingest.settings import IngestSettings
 from ingest.source_files import load_sources
+from lineage.settings import LineageSettings
+from lineage.trace_trust import read_trust
 
 
 class Application(FastAPI):
@@ -87,9 +91,11 @@ def create_app(
 
     Raises:
         TiersInvalid: the operator's file of tiers cannot be used.
+        TrustInvalid: the operator's file of authorities or of revocations cannot be used.
     """
     stac, raster = create_stac_app(settings), create_raster_app(settings)
-    limits = Limits(settings, clock)
+    limits, traced = Limits(settings, clock), LineageSettings()
+    trace_trust = read_trust(traced.trace_authorities_file, traced.trace_revocations_file)
     environment = IngestSettings()
     ingest = environment.model_copy(
         update={"data_dir": settings.data_dir, "public_url": settings.public_url.rstrip("/")}
@@ -130,6 +136,7 @@ def create_app(
     stac.state.exports = asyncio.Semaphore(settings.export_concurrency)
     app.state.impact_streams = asyncio.Semaphore(settings.export_concurrency)
     app.state.limits = limits
+    app.state.trace_trust, app.state.has_witnesses = trace_trust, bool(traced.log_witnesses.strip())
     app.state.metrics = stac.state.metrics = Metrics()
     app.mount("/stac", stac)  # first: routes are looked through in this order
     app.mount("/raster", raster)
@@ -148,7 +155,8 @@ def create_app(
         lineage_versions.router,
         lineage_watches.router,
         lineage_writes.router,
-        lineage.facade,
+        trace.router,
+        trace_verdicts.router,
         management.router,
         sources.router,
         login.router,

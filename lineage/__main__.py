@@ -1,4 +1,7 @@
-"""`python -m lineage verify FILE... | audit | export DIR | ...`: see commands.py. `verify`, `witness`, `follow` need no database."""
+"""`python -m lineage verify FILE... | check FILE | audit | export DIR | ...`: see commands.py.
+
+`verify`, `check`, `witness` and `follow` need no database.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from lineage import verify
 
         return verify.main(words[1:])
+    if words[:1] == ["check"]:
+        from lineage import trace_check
+
+        return trace_check.main(words[1:])
     if words[:1] == ["witness"]:
         from lineage import witness_command
 

@@ -19,6 +19,7 @@ from psycopg import AsyncConnection
 
 from db.queries import sql
 from lineage.audit_items import item_faults
+from lineage.audit_traces import trace_faults
 from lineage.hashes import hashes_of
 from lineage.trace import message_of, product_of
 from lineage.verify import (
@@ -42,7 +43,7 @@ Row = dict[str, Any]
 #: A comparison of something that is derived from the events with them; runs in the audit's snapshot.
 Check = Callable[[AsyncConnection[Row]], AsyncIterator[Fault]]
 #: What the whole audit compares beside the log itself.
-CHECKS: list[Check] = [item_faults]
+CHECKS: list[Check] = [item_faults, trace_faults]
 
 
 async def audit(
@@ -277,7 +278,7 @@ async def _judge_traces(conn: AsyncConnection[Row], history: History) -> None:
     while rows := await _all(conn, "lineage.trace_signatures", (start, PORTION)):
         for row in rows:
             seq = row["seq"]
-            if row["message"] != message_of(product_of(row["name"], orjson.loads(row["body"])), row["kind"]):
+            if row["message"] != message_of(product_of(row["name"], orjson.loads(row["body"])), "CREATE"):
                 history.fault("trace-differs", f"event {seq}: its trace does not say what the event says", seq)
             elif not _is_signed(row):
                 history.fault("trace-signature", f"event {seq}: the signature of its trace does not hold", seq)

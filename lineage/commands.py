@@ -53,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="lineage", description="the log of everything that happened to every item")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("verify", help="check proofs, checkpoints and exported logs offline: FILE... [--key VKEY]")
+    commands.add_parser("check", help="is a file what its traces say? FILE --trace FILE | --url URL")
     commands.add_parser("witness", help="serve as a witness of logs: serve --dir DIR --log VKEY")
     commands.add_parser("follow", help="rebuild the catalogue's state from the change feed over HTTP: URL [--compare]")
     commands.add_parser("verifier", help="print the verifier as one Python file that needs nothing of ours")

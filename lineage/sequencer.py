@@ -34,7 +34,7 @@ from lineage.note import checkpoint_text, key_id, sign_note
 from lineage.published import Published
 from lineage.sealing import Moment, Sealed, seal
 from lineage.tiles import tree_at
-from lineage.trace import certificate_text, sign_trace
+from lineage.trace import SIGNED, certificate_text, sign_trace
 from lineage.tree import Appender, leaf_hash
 
 Connection = AsyncConnection[DictRow]
@@ -249,7 +249,7 @@ async def _insert(conn: Connection, sealed: Sequence[Sealed], recorded_at: datet
 async def _sign_traces(conn: Connection, sealed: Sequence[Sealed], signer: Signer) -> None:
     """Sign the Copernicus-shaped trace of what was made here, once."""
     for one in sealed:
-        if one.row["kind"] == Kind.CREATE and one.row["source"] == "own" and hashes_of(one.facts):
+        if one.row["kind"] in SIGNED and one.row["source"] == "own" and hashes_of(one.facts):
             message, signature = sign_trace(one.row["name"], one.facts, signer)
             identity: UUID = one.row["id"]
             certificate = certificate_text(signer.facade_certificate)

@@ -30,6 +30,16 @@ class LineageSettings(BaseSettings):
         validation_alias="FEDERATOR_LOG_BATCH_SIZE",
         description="events the sequencer takes at once",
     )
+    trace_authorities_file: Path | None = Field(
+        None,
+        validation_alias="FEDERATOR_TRACE_AUTHORITIES_FILE",
+        description="certificates (PEM) of the authorities whose signatures of traces are trusted; none: nobody's but our own",
+    )
+    trace_revocations_file: Path | None = Field(
+        None,
+        validation_alias="FEDERATOR_TRACE_REVOCATIONS_FILE",
+        description="revocation lists (PEM, or one in DER) of these authorities",
+    )
 
     log_copies_dir: Path | None = Field(
         None,

@@ -1,110 +1,69 @@
-"""The log in the shape of the Copernicus traceability service (service description 1.1.0, as trace-cli reads it).
-
-Own uploads give a CREATE trace signed by the façade key. Harvested products give COPY traces: that we saw the product at a source,
-with the checksums that the source names, unsigned (empty signature fields: "OK (Unsigned)" for trace-cli), because what
-was not made here is not signed here.
-"""
+"""Asking the log in the shape of the Copernicus traceability service: by name, by hash, by id, and what became obsolete."""
 
 from __future__ import annotations
 
-import base64
-import json
-from collections.abc import Sequence
-from datetime import UTC
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import padding
-from cryptography.hazmat.primitives.serialization import Encoding
 from psycopg import AsyncConnection
 
 from db.queries import sql
-from lineage.events import Kind
-from lineage.hashes import product_hash
-from lineage.keys import Signer
+from lineage.trace_message import message_of
+from lineage.trace_shape import (
+    SHOWN,
+    SIGNED,
+    Shown,
+    certificate_text,
+    event_id_of,
+    product_of,
+    sign_trace,
+    status_of,
+    traces_of,
+)
 from lineage.visibility import EVERYTHING
 
-#: Native kind -> kind of the service; other kinds are not shown.
-SHOWN = {
-    Kind.CREATE: "CREATE",
-    Kind.REGISTER: "COPY",
-    Kind.COPY: "COPY",
-    Kind.DELETE: "DELETE",
-    Kind.OBSOLETE: "OBSOLETE",
-    Kind.WITHDRAW: "OBSOLETE",
-}
-#: As the service names them.
-ALGORITHMS = {"BLAKE3": "BLAKE3", "SHA256": "SHA256", "SHA3-256": "SHA3"}
+__all__ = [
+    "MAX_TRACES",
+    "SIGNED",
+    "Page",
+    "certificate_text",
+    "message_of",
+    "names_like",
+    "obsolete_traces",
+    "product_of",
+    "sign_trace",
+    "trace_by_id",
+    "traces_by_hash",
+    "traces_by_name",
+    "validate",
+]
+
 SUFFIXES = ("", ".SAFE", ".zip", ".SAFE.zip", ".SEN3", ".SEN3.zip")
 MAX_TRACES = 50
+#: A product's traces are looked through to say whether a hash is its own; no product has as many.
+_MOST_OF_A_PRODUCT = 2000
 
 Row = dict[str, Any]
+Connection = AsyncConnection[Row]
 
 
-def product_of(name: str, body: dict[str, Any]) -> dict[str, Any]:
-    """The `product` member: name, size in bytes (0: unknown), hash in hex, contents and inputs where known."""
-    contents = [{"path": one["path"], "hash": one["digest"]} for one in body.get("hashes") or [] if one.get("path")]
-    inputs = [{"name": str(one["name"]), "hash": str(one.get("hash", ""))} for one in body.get("inputs") or []]
-    size = body.get("size")
-    return {
-        "name": name,
-        "size": size if isinstance(size, int) and size > 0 else 0,
-        "hash": product_hash(body)[1],
-        "contents": contents or None,
-        "inputs": inputs or None,
-    }
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Traces, oldest first; `next`: where those after them begin, None at the end."""
 
+    traces: tuple[Shown, ...]
+    next: int | None = None
 
-def message_of(product: dict[str, Any], event: str) -> str:
-    """The signed text: compact JSON as Go's json.Marshal makes it, absent lists left out, `event` last."""
-    ordered: dict[str, Any] = {}
-    if product["contents"]:
-        ordered["contents"] = [{"hash": one["hash"], "path": one["path"]} for one in product["contents"]]
-    ordered["hash"] = product["hash"]
-    if product["inputs"]:
-        ordered["inputs"] = [{"hash": one["hash"], "name": one["name"]} for one in product["inputs"]]
-    ordered |= {"name": product["name"], "size": product["size"], "event": event}
-    text = json.dumps(ordered, separators=(",", ":"), ensure_ascii=False)
-    for sign in "<>&\u2028\u2029":  # Go escapes these
-        text = text.replace(sign, f"\\u{ord(sign):04x}")
-    return text
+    def documents(self) -> list[dict[str, Any]]:
+        """As objects."""
+        return [one.document() for one in self.traces]
 
-
-def sign_trace(name: str, body: dict[str, Any], signer: Signer) -> tuple[str, str]:
-    """Return (message, base64 signature: RSA PKCS#1 v1.5 over SHA-256) of a CREATE trace."""
-    message = message_of(product_of(name, body), "CREATE")
-    signature = signer.facade_key.sign(message.encode(), padding.PKCS1v15(), hashes.SHA256())
-    return message, base64.b64encode(signature).decode()
-
-
-def certificate_text(certificate: x509.Certificate) -> str:
-    """Base64 of the DER certificate."""
-    return base64.b64encode(certificate.public_bytes(Encoding.DER)).decode()
-
-
-def trace_of(row: Row) -> dict[str, Any]:
-    """One logged event as a trace."""
-    body = json.loads(row["body"])
-    kind = SHOWN[Kind(row["kind"])]
-    product = product_of(row["name"], body)
-    signed = row["signature"] is not None
-    return {
-        "id": str(row["id"]),
-        "timestamp": row["recorded_at"].astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
-        "origin": row["source"],
-        "event": kind,
-        "obsolescence": str(body.get("reason", "")) if kind == "OBSOLETE" else None,
-        "hash_algorithm": ALGORITHMS.get(product_hash(body)[0], product_hash(body)[0] or "BLAKE3"),
-        "product": product,
-        "signature": {
-            "message": row["message"] if signed else message_of(product, kind),
-            "signature": row["signature"] if signed else "",
-            "algorithm": "RSA-SHA256" if signed else "",
-            "certificate": row["certificate"] if signed else "",
-        },
-    }
+    def text(self) -> str:
+        """As the JSON that is answered."""
+        return "[" + ",".join(one.text for one in self.traces) + "]"
 
 
 def names_like(name: str) -> list[str]:
@@ -118,44 +77,115 @@ def names_like(name: str) -> list[str]:
 
 
 async def traces_by_name(
-    conn: AsyncConnection[Row],
+    conn: Connection,
     name: str,
     *,
     after: int = -1,
     limit: int = MAX_TRACES,
     principals: Sequence[str] = EVERYTHING,
-) -> list[Row]:
-    """Traces of a product, oldest first; `after` is the number of the last one seen."""
-    rows = await (
-        await conn.execute(
-            sql("lineage.traces_by_name"), (names_like(name), list(SHOWN), after, limit, list(principals))
-        )
-    ).fetchall()
-    return [trace_of(row) for row in rows]
+) -> Page:
+    """Traces of a product, with or without the suffix of the delivered file; `after`: a page's `next`."""
+
+    async def read(first: int, most: int) -> list[Row]:
+        parameters = (names_like(name), list(SHOWN), first, most, list(principals))
+        return await (await conn.execute(sql("trace.by_name"), parameters)).fetchall()
+
+    return await _page(read, after, limit, lambda _: True)
 
 
 async def traces_by_hash(
-    conn: AsyncConnection[Row],
+    conn: Connection,
     digest_hex: str,
     *,
     after: int = -1,
     limit: int = MAX_TRACES,
     principals: Sequence[str] = EVERYTHING,
-) -> list[Row]:
-    """Traces that name this hash, of a product or of a content.
+) -> Page:
+    """Traces of products that have this hash or a content with it, and those that ended them.
 
     Raises:
         ValueError: no hex.
     """
     digest = bytes.fromhex(digest_hex)
-    rows = await (
-        await conn.execute(sql("lineage.traces_by_hash"), (digest, list(SHOWN), after, limit, list(principals)))
-    ).fetchall()
-    return [trace_of(row) for row in rows]
+
+    async def read(first: int, most: int) -> list[Row]:
+        parameters = (digest, list(SHOWN), first, most, list(principals))
+        return await (await conn.execute(sql("trace.by_hash"), parameters)).fetchall()
+
+    return await _page(read, after, limit, lambda one: digest in one.digests)
 
 
-async def trace_by_id(conn: AsyncConnection[Row], event_id: UUID, principals: Sequence[str] = EVERYTHING) -> Row | None:
-    """One trace, None when there is none of that id."""
-    row = await (await conn.execute(sql("lineage.event_by_id"), (event_id, list(principals)))).fetchone()
-    is_shown = row is not None and row["kind"] in set(SHOWN) and row["item_id"] is not None
-    return trace_of(row) if row and is_shown else None
+async def obsolete_traces(
+    conn: Connection,
+    prefix: str,
+    start: datetime | None,
+    end: datetime | None,
+    *,
+    after: int = -1,
+    limit: int = MAX_TRACES,
+    principals: Sequence[str] = EVERYTHING,
+) -> Page:
+    """OBSOLETE traces of products whose names begin so, registered within a time (`start` is in it, `end` is not)."""
+
+    async def read(first: int, most: int) -> list[Row]:
+        parameters = (prefix, start, end, first, most, list(principals))
+        return await (await conn.execute(sql("trace.obsolete"), parameters)).fetchall()
+
+    return await _page(read, after, limit, lambda one: one.event == "OBSOLETE")
+
+
+async def trace_by_id(conn: Connection, trace_id: str, principals: Sequence[str] = EVERYTHING) -> Shown | None:
+    """One trace by its id, or by the one that an upstream gave it; None when there is none."""
+    try:
+        identity: UUID | None = UUID(trace_id)
+    except ValueError:
+        identity = None
+    event_id = event_id_of(identity) if identity else None
+    parameters = (event_id, trace_id, list(SHOWN), list(principals))
+    row = await (await conn.execute(sql("trace.by_id"), parameters)).fetchone()
+    found = traces_of(row) if row else []
+    wants_replaced = identity is not None and identity != event_id
+    if wants_replaced and not (row and row["foreign_raw"]):
+        return next((one for one in found if one.position % 2 == 0), None)
+    return found[-1] if found else None
+
+
+async def validate(
+    conn: Connection, name: str, digest_hex: str, principals: Sequence[str] = EVERYTHING
+) -> tuple[bool, str]:
+    """(whether this is the hash of the product as it is now, a sentence).
+
+    Raises:
+        ValueError: no hex.
+    """
+    digest = bytes.fromhex(digest_hex)
+    page = await traces_by_name(conn, name, limit=_MOST_OF_A_PRODUCT, principals=principals)
+    if not page.traces:
+        return False, "there are no traces of this product"
+    naming = [one for one in page.traces if digest in one.digests]
+    if not naming:
+        return False, "no trace of this product has this hash"
+    outcome = status_of(naming)
+    words = {
+        "current": "the hash is in a trace of this product",
+        "superseded": "the product of this hash was replaced by a newer one",
+        "obsolete": "the product of this hash is obsolete",
+        "deleted_here": "the product of this hash was deleted",
+        "unknown": "somebody has deleted his copy of the product of this hash",
+    }
+    return outcome == "current", words[outcome]
+
+
+async def _page(
+    read: Callable[[int, int], Awaitable[list[Row]]], after: int, limit: int, is_meant: Callable[[Shown], bool]
+) -> Page:
+    """Read events until there are traces enough: one event may be two of them, or none."""
+    found: list[Shown] = []
+    first = max(0, (after + 1) // 2)
+    while len(found) <= limit:
+        rows = await read(first, limit + 2)
+        found += [one for row in rows for one in traces_of(row) if one.position > after and is_meant(one)]
+        if len(rows) < limit + 2:
+            return Page(tuple(found[:limit]), found[limit - 1].position if len(found) > limit else None)
+        first = rows[-1]["seq"] + 1
+    return Page(tuple(found[:limit]), found[limit - 1].position)

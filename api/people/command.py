@@ -39,13 +39,13 @@ def run[T](work: Callable[[Connection], Awaitable[T]]) -> T:
     try:
         return asyncio.run(on_connection())
     except psycopg.errors.UndefinedTable:
-        raise _fail("the database is not up to date: run `python -m db migrate`") from None
+        raise fail("the database is not up to date: run `python -m db migrate`") from None
     except (DbError, psycopg.Error) as error:
-        raise _fail(str(error) or type(error).__name__) from None
+        raise fail(str(error) or type(error).__name__) from None
     except ValidationError as error:
-        raise _fail("; ".join(f"setting {fault['loc'][0]}: {fault['msg']}" for fault in error.errors())) from None
+        raise fail("; ".join(f"setting {fault['loc'][0]}: {fault['msg']}" for fault in error.errors())) from None
     except _problem() as error:
-        raise _fail(str(error)) from None
+        raise fail(str(error)) from None
 
 
 @app.command("list")
@@ -95,9 +95,9 @@ def create(
 
     asked = set(SCOPES) if admin else set(scope or ())
     if unknown := asked - set(SCOPES):
-        raise _fail(f"there is no scope {min(unknown)}; there are {', '.join(SCOPES)}")
+        raise fail(f"there is no scope {min(unknown)}; there are {', '.join(SCOPES)}")
     if not scopes.is_name(person):
-        raise _fail("a name is 1 to 63 of a-z, 0-9, '.', '_' and '-', beginning with a letter or digit")
+        raise fail("a name is 1 to 63 of a-z, 0-9, '.', '_' and '-', beginning with a letter or digit")
     expires_at = datetime.now(UTC) + timedelta(days=days) if days is not None else None
 
     async def work(conn: Connection) -> dict[str, Any]:
@@ -137,7 +137,7 @@ def bootstrap(as_json: AsJson = False) -> None:
 
     token = run(store.offer_bootstrap)
     if token is None:
-        raise _fail("there is an administrator; `python -m api keys create NAME --admin` makes another, with a key")
+        raise fail("there is an administrator; `python -m api keys create NAME --admin` makes another, with a key")
     print(json.dumps({"token": token, "expires_s": store.BOOTSTRAP_S}) if as_json else token)
 
 
@@ -176,6 +176,7 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _fail(text: str) -> typer.Exit:
+def fail(text: str) -> typer.Exit:
+    """Say why; raise what comes back: exit status 1."""
     _say(text)
     return typer.Exit(1)

@@ -296,6 +296,30 @@ def test_an_estimate_is_of_what_the_caller_sees(site: Site) -> None:
     assert found[0] < found[1] <= found[2]
 
 
+def test_judging_tells_nothing_of_what_is_hidden(site: Site) -> None:
+    for caller in CALLERS:
+        never = _judged(site, caller, ABSENT_ITEM)
+        for item, (_, visibility) in ITEMS.items():
+            judged = _judged(site, caller, item)
+            assert (judged != never) == _sees(caller, visibility), (caller, item)
+            assert judged[0]["success"] == _sees(caller, visibility)
+
+
+def _judged(site: Site, caller: str, item: str) -> list[Any]:
+    """All that judges a product by its name and hash, without what was asked."""
+    digest, validate = digest_of(item), "/trace/api/v1/traces"
+    trace = {
+        "product": {"name": f"{item}.SAFE", "size": 0, "hash": digest}, "event": "COPY", "hash_algorithm": "SHA256",
+        "signature": {"signature": "", "algorithm": "", "certificate": "", "message": ""}, "id": site.events.get(item, NO_ID),
+    }  # fmt: skip
+    answers = [
+        site.done(caller, "GET", f"{validate}/validate", params={"product_name": f"{item}.SAFE", "hash": digest}),
+        site.done(caller, "GET", f"{validate}/{item}.SAFE/validate", params={"filehash": digest}),
+        site.done(caller, "POST", "/lineage/v1/verify", json=trace),
+    ]
+    return [{name: value for name, value in one.items() if name != "facts"} for one in answers]
+
+
 def test_the_graph_names_what_the_caller_sees(site: Site) -> None:
     for caller in CALLERS:
         for item, (collection, visibility) in ITEMS.items():

@@ -77,7 +77,7 @@ RULES = (
             *_under(_CATALOG, "", "/conformance", "/catalogs", "/children", "/collections", "/queryables", "/search"),
             *_under("/stac", "/search", "/aggregations", "/aggregate", method="POST"),
             f"POST {_CATALOG}/search",
-            *_under("", "/sources", "/lineage/v1/events", "/_mgmt/metrics"),
+            *_under("", "/sources", "/lineage/v1/events", "/trace/api/v1/traces/obsolete", "/_mgmt/metrics"),
         ),
     ),
     Rule(
@@ -112,7 +112,7 @@ RULES = (
             *_under(f"/raster{_ITEM}", "/statistics", "/feature", "/feature.{format}", "/feature/{width}x{height}.{format}", method="POST"),
             "GET /uploads/{upload_id}/data.tif",
             "POST /raster/signed",
-            *_under("", "/lineage/v1/log/proof/{event_id}", "/trace/api/v1/traces/{trace_id}"),
+            *_under("", "/lineage/v1/log/proof/{event_id}", "/trace/api/v1/traces/{trace_id}", "/lineage/v1/traces/{trace_id}/verdict"),
             *_under(
                 "/lineage/v1/collections/{collection}/items/{item}", "", ".html", "/lineage", "/versions", "/diff", "/status",
             ),
@@ -135,7 +135,7 @@ RULES = (
         "For what a caller may not see the list is empty, as for what never was; it stays so when the item or its collection is gone.",
         _under(
             "", "/lineage/v1/collections/{collection}/items/{item}/events", "/trace/api/v1/traces/name/{name}",
-            "/trace/api/v1/traces/hash/{digest}",
+            "/trace/api/v1/traces/hash/{digest}", "/lineage/v1/collections/{collection}/items/{item}/traces",
         ),
         {caller: tuple("empty" if one == "404" else one for one in row) for caller, row in _READ.items()},  # type: ignore[misc]
     ),
@@ -162,6 +162,7 @@ RULES = (
         (
             *(f"{method} /stac{_ITEM}" for method in ("PUT", "PATCH", "DELETE")),
             *(f"{method} /sharing{_ITEM}" for method in ("GET", "PUT")),
+            "POST /lineage/v1/collections/{collection}/items/{item}/traces",
         ),
         _WRITE,
     ),
@@ -195,6 +196,19 @@ RULES = (
             "POST /uploads/{upload_id}/complete",
         ),
         _OWN,
+    ),
+    Rule(
+        "judging traces and hashes",
+        "Everybody may ask. Of a product that only hidden items have the answer is the one for a product that was never here.",
+        (
+            *_under("", "/trace/api/v1/traces/validate", "/trace/api/v1/traces/{productname}/validate"),
+            "POST /lineage/v1/verify",
+        ),
+    ),
+    Rule(
+        "registering traces",
+        "The scope `trace:register`. What is registered is public, with the name of who registered it: [traces.md](traces.md).",
+        ("PUT /trace/api/v1/traces",),
     ),
     Rule(
         "making a collection",

@@ -39,13 +39,16 @@ async def test_traces_have_the_published_shape(pool: Pool, tmp_path: Path) -> No
     ids = await filled(pool, tmp_path)
     schema = json.loads(shared_path("lineage", "cdse-trace", "trace.schema.json").read_text())
     async with pool.connection() as conn:
-        harvested = await traces_by_name(conn, "PRODUCT_1")
-        own = await traces_by_name(conn, "PRODUCT_2.SAFE.zip")
-        gone = await traces_by_name(conn, "PRODUCT_3.SAFE")
-        assert await traces_by_name(conn, "PRODUCT_4") == []
-        assert (await trace_by_id(conn, ids[0])) == harvested[0]  # type: ignore[arg-type]
-        assert await trace_by_id(conn, ids[1]) is None  # type: ignore[arg-type]
-        assert [one["id"] for one in await traces_by_hash(conn, f"{2:064x}")] == [str(ids[3])]
+        harvested = (await traces_by_name(conn, "PRODUCT_1")).documents()
+        own = (await traces_by_name(conn, "PRODUCT_2.SAFE.zip")).documents()
+        gone = (await traces_by_name(conn, "PRODUCT_3.SAFE")).documents()
+        assert (await traces_by_name(conn, "PRODUCT_4")).text() == "[]"
+        first = await trace_by_id(conn, str(ids[0]))
+        assert first is not None
+        assert first.document() == harvested[0]
+        assert await trace_by_id(conn, str(ids[1])) is None
+        by_hash = await traces_by_hash(conn, f"{2:064x}")
+        assert [one["id"] for one in by_hash.documents()] == [str(ids[3])]
     for traces in (harvested, own, gone):
         jsonschema.validate(traces, schema)
     assert [(one["event"], one["origin"]) for one in harvested] == [("COPY", "demo"), ("COPY", "other")]
@@ -57,7 +60,7 @@ async def test_traces_have_the_published_shape(pool: Pool, tmp_path: Path) -> No
 async def test_own_traces_are_signed_as_the_known_clients_check_them(pool: Pool, tmp_path: Path) -> None:
     await filled(pool, tmp_path)
     async with pool.connection() as conn:
-        (trace,) = await traces_by_name(conn, "PRODUCT_2")
+        (trace,) = (await traces_by_name(conn, "PRODUCT_2")).documents()
     signature = trace["signature"]
     certificate = x509.load_der_x509_certificate(base64.b64decode(signature["certificate"]))
     certificate.public_key().verify(  # type: ignore[union-attr,call-arg]
