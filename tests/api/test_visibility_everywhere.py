@@ -289,6 +289,15 @@ def test_an_event_that_waits_for_its_number_is_told_to_who_may_see_it(site: Site
         site.rows("delete from lineage.event_outbox where id = %s", event)
 
 
+def test_a_numbered_event_of_an_upload_is_told_to_who_may_see_the_upload(site: Site) -> None:
+    event, named = uuid7(), f"upload/{site.uploads['i-private']}"
+    told = Event(event, Kind.STATE, named, "own", None, None, "user:ann", datetime.now(UTC), {"to": "ready"})
+    asyncio.run(tell(site, told))
+    for caller in CALLERS:
+        status = site.ask(caller, "GET", f"/lineage/v1/log/proof/{event}").status_code
+        assert status == (200 if caller in ("owner", "admin") else 404), caller
+
+
 def test_an_estimate_is_of_what_the_caller_sees(site: Site) -> None:
     """What stands for `numberMatched` where counting takes too long."""
     estimate = "select matched from federator.search_estimate('true', %s)"
