@@ -55,9 +55,13 @@ from api.stac.app import create_stac_app
 from api.stac.direct import Direct
 from api.stac.documents import Documents
 from api.stac.search import Searcher
+from api.tiles.cache import COLLECTION_PIXELS, ITEM_PIXELS, TileCache, primary_of
+from api.tiles.remote import Remote
+from api.tiles.versions import CollectionVersions, ItemVersions
 from api.tracing import is_traced
 from db import DatabaseSettings, resolve
 from db.pools import open_pool, psycopg_options
+from db.queries import sql
 from ingest.collection_files import ensure_collections
 from ingest.operator_files import adopt_files
 from ingest.settings import IngestSettings
@@ -117,12 +121,16 @@ def create_app(
             if isinstance(reads, Reads):
                 reads.on_switch = changes.read_elsewhere
             raster.state.dbpool = _sync_pool(resolved)
+            raster.state.remote = Remote(list(app.state.parts.sources.values()), settings, ingest)
+            app.state.primary = raster.state.primary = primary_of(reads)
+            app.state.tile_cache.open(await app.state.primary().fetchval(sql("tiles.cluster")))
             app.state.tile_key = raster.state.tile_key = tile_key = await secret_of(pool, "tile-url")
             try:
                 async with watching(reads), changes.listening(), limits.running(pool, tile_key):
                     yield
             finally:
                 raster.state.dbpool.close()
+                raster.state.remote.close()
                 await reads.close()
 
     app = Application(
@@ -183,7 +191,16 @@ def _in_front(app: Application, stac: FastAPI, raster: FastAPI, settings: ApiSet
     )  # fmt: skip
     public = PublicUrl(cors, settings.public_url)
     documents = Documents(public, lambda: getattr(stac.state, "changes", None), app)
-    limited = Limited(documents, app, limits, app.state.metrics) if limits.is_on else documents
+    tiles = app.state.tile_cache = TileCache(
+        documents,
+        {
+            ITEM_PIXELS: ItemVersions(lambda: app.state.primary()),
+            COLLECTION_PIXELS: CollectionVersions(lambda: app.state.primary()),
+        },
+        settings,
+        app.state.metrics,
+    )
+    limited = Limited(tiles, app, limits, app.state.metrics) if limits.is_on else tiles
     identified = Identified(Signed(limited, raster), lambda: getattr(getattr(app.state, "parts", None), "people", None))
     return Measured(identified, app.state.metrics)
 

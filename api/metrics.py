@@ -50,6 +50,14 @@ class Metrics:
         self.refusals = Counter(
             "federator_refusals_total", "Requests refused because of a quota", ("quota",), registry=self.registry
         )
+        self.tiles = Counter(
+            "federator_tiles_total",
+            "Tiles answered: kept in memory, on disk, made, or made for an equal request at the same moment (shared)",
+            ("outcome",), registry=self.registry,
+        )  # fmt: skip
+        self.tile_bytes = Counter(
+            "federator_tile_bytes_total", "Bytes of those tiles", ("outcome",), registry=self.registry
+        )
         self._children: dict[tuple[str, ...], tuple[Any, ...]] = {}
 
     def note(self, area: str, route: str, method: str, status: str, seconds: float, size: int) -> None:
@@ -66,6 +74,11 @@ class Metrics:
         children[0].inc()
         children[1].observe(seconds)
         children[2].observe(size)
+
+    def note_tile(self, outcome: str, size: int) -> None:
+        """Count a tile: `memory`, `disk`, `made`, `shared`."""
+        self.tiles.labels(outcome).inc()
+        self.tile_bytes.labels(outcome).inc(size)
 
     def collected(self) -> CollectorRegistry:
         """What a scrape reads: with several processes what all of them have counted (prometheus_client's multiprocess mode)."""

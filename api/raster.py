@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import Annotated, Any
 from uuid import UUID
@@ -36,7 +36,12 @@ from api.tiles.at_once import call_at_once
 from api.tiles.encode import render_image
 from api.tiles.grids import GRIDS, Geometry, geometry_in
 from api.tiles.items import stored_item
+from api.tiles.largest import Bounded
+from api.tiles.low_zooms import router as density_router
 from api.tiles.reader import FastReader
+from api.tiles.remote import Remote
+from api.tiles.remote import reader_of as remote_reader
+from api.tiles.rendering import note_version
 from db.queries import sql
 from ingest.edits.hrefs import drop_foreign_assets, named_uploads
 from ingest.settings import IngestSettings
@@ -47,8 +52,16 @@ def no_algorithm() -> None:
     """Post-processing by algorithm is off."""
 
 
-def reader_of(settings: ApiSettings) -> type[PgSTACReader]:
-    """A reader whose assets are our own COGs, found by id; any other asset is refused."""
+def alternates_of(asset: pystac.Asset) -> Iterator[str]:
+    """Where else the same file is (alternate-assets extension)."""
+    others = asset.extra_fields.get("alternate")
+    for other in others.values() if isinstance(others, dict) else ():
+        if isinstance(other, dict) and isinstance(href := other.get("href"), str):
+            yield href
+
+
+def reader_of(settings: ApiSettings, remote: Callable[[], Remote]) -> type[PgSTACReader]:
+    """A reader whose assets are our own COGs, found by id, and those at hosts that a source names; any other asset is refused."""
     ours = re.compile(re.escape(f"{settings.public_url.rstrip('/')}/uploads/") + r"([0-9a-f-]{36})/data\.tif")
     ingest = IngestSettings(data_dir=settings.data_dir, public_url=settings.public_url)
 
@@ -68,19 +81,26 @@ def reader_of(settings: ApiSettings) -> type[PgSTACReader]:
                 options.setdefault("threads", 1)  # in this thread, not in one that is made for it
             return super().tile(tile_x, tile_y, tile_z, assets, *rest, **options)
 
+        def _get_reader(self, asset_info: AssetInfo) -> type[BaseReader]:
+            if asset_info["url"].startswith("/"):
+                return self.reader
+            return remote_reader(remote(), asset_info["name"])
+
         def _get_asset_info(self, asset: AssetType) -> AssetInfo:
             info = super()._get_asset_info(asset)
             options = {**info.get("method_options", {})}
             if "expression" in options:
                 raise Problem(400, "EXPRESSIONS_OFF", "expressions are not available here")
             match = ours.fullmatch(info["url"])
-            if match is None:
-                raise Problem(
-                    422,
-                    "ASSET_NOT_SERVED",
-                    f"the asset {info['name']!r} lies elsewhere; tiles are made of uploaded rasters only",
-                )
-            info["url"] = str(cog_path(ingest, UUID(match[1])))
+            if match is not None:
+                info["url"] = str(cog_path(ingest, UUID(match[1])).absolute())
+                return info
+            hrefs = (info["url"], *alternates_of(self.item.assets[info["name"]]))
+            served = next((href for href in hrefs if remote().serves(href)), None)
+            if served is None:
+                detail = f"the asset {info['name']!r} lies elsewhere, at a host that no source names for its rasters"
+                raise Problem(422, "ASSET_NOT_SERVED", detail)
+            info["url"] = served
             return info
 
     return OwnReader
@@ -105,6 +125,7 @@ def item_of(
             found = cursor.execute(sql("sharing.readable_uploads"), (list(named), row["principals"])).fetchall()
             drop_foreign_assets(item, {one["id"] for one in found})
     note_private(request, is_private=not row["is_public"])
+    note_version(request, row["version"])
     item["properties"].pop("deprecated", None)  # pystac would warn of every tile of an older version
     found_item = pystac.Item.from_dict(item, preserve_dict=False)
     note_preview(request, found_item)
@@ -130,7 +151,7 @@ def create_raster_app(settings: ApiSettings) -> FastAPI:
     root = settings.public_url.rstrip("/")
     drawn = hinted(item_of)
     items = MultiBaseTilerFactory(
-        reader=reader_of(settings),
+        reader=reader_of(settings, lambda: app.state.remote),
         path_dependency=path_dependency,
         **drawn,
         process_dependency=no_algorithm,
@@ -146,6 +167,7 @@ def create_raster_app(settings: ApiSettings) -> FastAPI:
     )
     app.include_router(map_router(root, path_dependency))
     app.include_router(items.router, prefix="/collections/{collection_id}/items/{item_id}", tags=["items"])
+    app.include_router(density_router)
     app.include_router(TMSFactory().router, tags=["tile matrix sets"])
     app.include_router(ColorMapFactory().router, tags=["colour maps"])
     app.include_router(signed_router)
@@ -153,6 +175,7 @@ def create_raster_app(settings: ApiSettings) -> FastAPI:
     for kind in (ValueError, IndexError):  # what rio-tiler and titiler raise for options that do not fit
         app.add_exception_handler(kind, _on_bad_option)
     call_at_once(app, also={no_algorithm, *drawn.values()})
+    app.add_middleware(Bounded)
     app.add_middleware(Mounted)
     app.add_middleware(Unkept)
     app.add_middleware(Resigned)

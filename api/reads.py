@@ -44,6 +44,11 @@ class Reads:
         self.acquire, self.fetch, self.fetchrow, self.fetchval = pool.acquire, pool.fetch, pool.fetchrow, pool.fetchval
 
     @property
+    def primary(self) -> asyncpg.Pool:
+        """The pool in which every change is seen at once."""
+        return self._primary
+
+    @property
     def from_replica(self) -> bool:
         """Whether the replica is read."""
         return self.pool is self._replica

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from titiler.core.dependencies import AssetsParams, ColorMapParams, ImageRenderingParams, _parse_asset
 
 from api.problems import Problem
+from api.tiles.rendering import note_unkept
 
 JSON = dict[str, Any]
 PREVIEW = "federator:preview"
@@ -128,6 +129,8 @@ def hinted(item_of: Callable[..., pystac.Item]) -> dict[str, Any]:
 def note_preview(request: Request, item: pystac.Item) -> None:
     """Remember for `Unkept` that a coarse copy is shown."""
     request.state.is_preview = any(PREVIEW in asset.extra_fields for asset in item.assets.values())
+    if request.state.is_preview:
+        note_unkept(request)
 
 
 class Unkept:

@@ -111,6 +111,37 @@ class ApiSettings(BaseSettings):
         """What the provider's tokens must be for; none: anything."""
         return _listed(self.allowed_jwt_audiences)
 
+    asset_networks: str = Field(
+        "",
+        description="Networks that rasters of sources may be read from though they are not of the public internet, with commas between.",
+    )
+    asset_timeout_s: float = Field(
+        10.0, gt=0, description="Seconds that reading one asset elsewhere may take for one tile."
+    )
+    asset_host_concurrency: int = Field(
+        8, ge=1, description="Requests for rasters that one process makes to one host at a time."
+    )
+
+    @field_validator("asset_networks")
+    @classmethod
+    def _networks_of_assets(cls, value: str) -> str:
+        parse_networks(value)
+        return value
+
+    def asset_networks_allowed(self) -> tuple[Network, ...]:
+        """Networks that rasters may be read from besides the public internet."""
+        return parse_networks(self.asset_networks)
+
+    tile_cache_dir: Path | None = Field(
+        None, description="Folder of kept tiles, of all processes of this machine; empty: `tiles` in the data folder."
+    )
+    tile_cache_bytes: int = Field(2 * 2**30, ge=0, description="Bytes of kept tiles on disk; 0: none are kept there.")
+    tile_memory_bytes: int = Field(64 * 2**20, ge=0, description="Bytes of kept tiles in the memory of each process.")
+    tile_max_age_s: int = Field(
+        0, ge=0, le=31_536_000,
+        description="Seconds that browsers and proxies may show a public tile without asking; 0: they ask, and get 304.",
+    )  # fmt: skip
+
     signed_url_max_s: int = Field(
         3600, ge=10, le=3600, description="Seconds that a signed tile URL is good for, at most."
     )
@@ -135,7 +166,7 @@ class ApiSettings(BaseSettings):
         """Networks of the operator's proxies."""
         return parse_networks(self.trusted_proxies)
 
-    @field_validator("tiers_file", mode="before")
+    @field_validator("tiers_file", "tile_cache_dir", mode="before")
     @classmethod
     def _or_none(cls, value: object) -> object:
         return value or None

@@ -14,7 +14,23 @@ from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks import bulk, busy, graph, growth, harvest, limits, load, log, search, tiles, uploads
+from benchmarks import (
+    badtiles,
+    bulk,
+    busy,
+    graph,
+    growth,
+    harvest,
+    kept_tiles,
+    limits,
+    load,
+    log,
+    lowzoom,
+    remote,
+    search,
+    tiles,
+    uploads,
+)
 from db import cluster
 from db.settings import DatabaseSettings
 
@@ -31,6 +47,10 @@ PARTS: dict[str, Callable[[DatabaseSettings], dict[str, float]]] = {
     "uploads": uploads.run,
     "limits": limits.run,
     "tiles": tiles.run,
+    "kept_tiles": kept_tiles.run,
+    "remote": remote.run,
+    "lowzoom": lowzoom.run,
+    "badtiles": badtiles.run,
 }
 
 

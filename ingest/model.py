@@ -90,6 +90,9 @@ class Source:
     collections: tuple[CollectionMapping, ...] = ()
     offers: str = "items"  # items | collections
     signing: Signing | None = None
+    asset_hosts: tuple[
+        str, ...
+    ] = ()  # where its items' rasters may be read for tiles: hosts, `*.host`, `host:port`, `s3://bucket`
     requests_per_month: int | None = None  # what the account's contract allows, all collections together
     retry_after_unit: str = "s"  # s | ms: what a number in this source's Retry-After counts
     subscription: Subscription | None = None

@@ -44,6 +44,9 @@ _HARVESTED = tuple(name for name in collections() if name != "uploads")
 #: Keys of `upstream` that are a text or a list of texts in every protocol that has them.
 _TEXTS = frozenset({"collection", "product_type", "product_types"})
 _HOST = re.compile(r"(?:\*\.)?[a-z0-9-]+(?:\.[a-z0-9-]+)*")
+_ASSET_HOST = re.compile(
+    r"(?:\*\.)?[a-z0-9-]+(?:\.[a-z0-9-]+)+(?::[0-9]{1,5})?|localhost(?::[0-9]{1,5})?|s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"
+)
 _PARAMETER = re.compile(r"[A-Za-z0-9_.-]{1,40}")
 
 
@@ -114,6 +117,7 @@ def read_source(file: Path) -> Source:
         auth=_auth(table.take("auth", dict, {}), f"{file}: [auth]"),
         offers=one_of(table.take("offers", str, "items"), OFFERS, f"{file}: offers"),
         signing=_signing(table.take("signing", dict, None), f"{file}: [signing]"),
+        asset_hosts=_asset_hosts(table.take("asset_hosts", list, None), f"{file}: asset_hosts"),
         requests_per_month=budget(table.take("requests_per_month", int, None), f"{file}: requests_per_month"),
         retry_after_unit=one_of(
             table.take("retry_after_unit", str, "s"), RETRY_AFTER_UNITS, f"{file}: retry_after_unit"
@@ -207,6 +211,17 @@ def _auth(values: Any, where: str, types: tuple[str, ...] = AUTH_TYPES) -> Auth:
     if auth.token_url is not None:
         url_of(auth.token_url, f"{where}: token_url")
     return auth
+
+
+def _asset_hosts(values: Any, where: str) -> tuple[str, ...]:
+    """Where tiles may be made from. A wildcard names what is below a registered name, never all of a domain such as `*.org`."""
+    if values is None:
+        return ()
+    found = texts(values, _ASSET_HOST, where)
+    for name in found:
+        if name.startswith("*.") and name.count(".") < 2:
+            raise SourceInvalid(f"{where}: {name!r} is too wide")
+    return found
 
 
 def _signing(values: Any, where: str) -> Signing | None:

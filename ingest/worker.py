@@ -34,6 +34,7 @@ from ingest.follow import follow
 from ingest.harvest import HarvestBusy, Order, Tools, harvest, interrupt_silent_runs, patience_of
 from ingest.model import Source
 from ingest.operator_files import adopt_files, build_indexes
+from ingest.overviews.density import keep_density
 from ingest.past_items import settle_past_items
 from ingest.repacking import pack_waiting
 from ingest.settings import IngestSettings
@@ -62,6 +63,8 @@ FOLLOW_ALL = "follow_all"
 PROCESS_UPLOAD = "process_upload"
 #: Seconds between looks for items that others have stored.
 PACKING_S = 5.0
+#: Seconds between looks for footprints that have come or gone.
+DENSITY_S = 2.0
 #: Seconds between rounds of making summaries anew, and between looks for indexes that wait to be built.
 SUMMARIES_S = 5.0
 #: Seconds for an answer of a witness.
@@ -252,6 +255,7 @@ async def _work_while_connected(
                 group.create_task(
                     _every(PACKING_S, lambda: _unharmed(lambda: settle_past_items(pool), "documents of the past"))
                 ),
+                group.create_task(_every(DENSITY_S, lambda: keep_density(pool))),
                 group.create_task(_every(SUMMARIES_S, lambda: build_indexes(pool))),
                 group.create_task(_every(SUMMARIES_S, lambda: rebuild_due(pool, settings.summary_rest_s))),
                 group.create_task(_every(settings.upload_sweep_s, lambda: sweep(pool, settings))),

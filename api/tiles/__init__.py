@@ -1,1 +1,1 @@
-"""How pixels come from a file to an image: a fast reader and fast encoders, plugged into titiler's seams (docs/adr/0044, 0045)."""
+"""Pixels: from a file to an image by a fast reader and encoders in titiler's seams (docs/adr/0044, 0045), kept, from elsewhere, from afar."""

@@ -1,11 +1,12 @@
 -- name: item
--- For tiles: the item as it is now and as it is stored, whether everybody may see it, and the principals that it was read with: of a signer
--- ($4) only what his are worth now. What pgstac merges into it comes along: pgstac.get_item merges in SQL, three times as long.
+-- For tiles: the item as it is now and as it is stored, its version, whether everybody may see it, and the principals that it was read with:
+-- of a signer ($4) only what his are worth now. What pgstac merges into it comes along: pgstac.get_item merges in SQL, three times as long.
 -- Read through psycopg's raw cursor like all of ours.
 select f.collection, f.id, f.packed, f.geometry, f.content,
     case when f.packed is null then pgstac.collection_base_item($2, (f.content::jsonb ->> 'pgstac:base_item')::int) end as base,
     $2 <> all (federator.hidden_collections('{}'))
-        and not exists (select from pgstac.items where id = $1 and collection = $2 and private is not null) as is_public, c.principals
+        and not exists (select from pgstac.items where id = $1 and collection = $2 and private is not null) as is_public, c.principals,
+    federator.item_version($2, $1) as version
 from (select case when $4 then federator.present_principals($3::text[]) else $3::text[] end as principals) as c,
     federator.item($2, $1, c.principals) as f;
 

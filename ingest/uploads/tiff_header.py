@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 from ingest.errors import UploadRejected
 from ingest.uploads import gdal_metadata
@@ -58,7 +59,12 @@ def walk(path: Path, limits: RasterSettings = DEFAULTS) -> Summary:
     if size == 0:
         raise UploadRejected("EMPTY_FILE", "the file is empty")
     with path.open("rb") as file:
-        return _Walker(TiffFile(file, size), limits).walk()
+        return walk_file(file, size, limits)
+
+
+def walk_file(file: BinaryIO, size: int, limits: RasterSettings = DEFAULTS) -> Summary:
+    """The same of an open file of so many bytes, which need not be here: `read` after `seek` is all that is asked of it."""
+    return _Walker(TiffFile(file, size), limits).walk()
 
 
 class _Walker:

@@ -92,6 +92,7 @@ RULES = (
             *_under("/stac/collections/{collection_id}", "", "/items", "/sortables", "/queryables", "/aggregations", "/aggregate"),
             *_under("/stac/collections/{collection_id}", "/aggregations", "/aggregate", method="POST"),
             *_under(f"{_CATALOG}/collections/{{collection_id}}", "", "/items"),
+            *_under("/raster/collections/{collection_id}/density/{z}/{x}/{y}", "", ".{format}"),
         ),
         _READ,
     ),

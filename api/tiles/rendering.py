@@ -1,0 +1,40 @@
+"""What routes tell about the pixels that they answer, for whoever keeps them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from starlette.requests import Request
+from starlette.types import Scope
+
+KEY: Final = "federator.rendering"
+
+
+@dataclass(slots=True)
+class Rendering:
+    """What is learned of an answer while it is made.
+
+    Attributes:
+        version: of what it was made of (`api.tiles.versions`); None: the route does not say.
+        is_kept: False for what is to be made anew next time, as a coarse copy or a part.
+    """
+
+    version: str | None = None
+    is_kept: bool = True
+
+
+def rendering_of(scope: Scope) -> Rendering:
+    """The note of a request; one that nobody reads for a request whose answer is not kept."""
+    found: Rendering = scope.get(KEY) or Rendering()
+    return found
+
+
+def note_version(request: Request, version: str) -> None:
+    """Say which version of an item the answer is made of."""
+    rendering_of(request.scope).version = version
+
+
+def note_unkept(request: Request) -> None:
+    """Say that the answer is not to be kept here."""
+    rendering_of(request.scope).is_kept = False

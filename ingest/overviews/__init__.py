@@ -1,0 +1,1 @@
+"""What low zooms are drawn from, kept as items come and go."""

@@ -1,0 +1,178 @@
+"""Pixels of files elsewhere are those that rio-tiler reads of the same file here, in few requests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+from rasterio.enums import Resampling
+from rasterio.transform import from_origin
+from rasterio.warp import transform_bounds
+from rio_tiler.io import Reader
+
+from api.settings import ApiSettings
+from api.tiles.remote import Remote, reader_of
+from ingest.model import Source
+from ingest.settings import IngestSettings
+from tests.upstreams.range_server import Host, range_server
+
+SIDE = 700
+#: What is left behind of a header.
+UNKNOWN = {"band_metadata"}
+LOCAL = "127.0.0.0/8"
+
+
+def pixels(count: int, dtype: str = "uint16") -> np.ndarray[Any, Any]:
+    rows, columns = np.mgrid[0:SIDE, 0:SIDE]
+    noise = np.random.default_rng(1).integers(0, 20, (count, SIDE, SIDE))
+    slopes = np.stack([(rows // 9 + columns // 7 + 40 * band) % 220 for band in range(count)])
+    return (slopes + noise + 1).astype(dtype)
+
+
+def write(
+    path: Path,
+    data: np.ndarray[Any, Any],
+    *,
+    overviews: bool = True,
+    mask: bool = False,
+    tags: Any = None,
+    **profile: Any,
+) -> Path:
+    defaults: dict[str, Any] = {
+        "driver": "GTiff", "width": data.shape[2], "height": data.shape[1], "count": len(data), "dtype": data.dtype,
+        "tiled": True, "blockxsize": 256,
+        "blockysize": 256, "compress": "deflate", "crs": "EPSG:32633", "transform": from_origin(450_000, 6_095_000, 10, 10),
+    }  # fmt: skip
+    with (
+        rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True, GDAL_TIFF_OVR_BLOCKSIZE=256),
+        rasterio.open(path, "w", **{**defaults, **profile}) as target,
+    ):
+        target.write(data)
+        if tags:
+            target.update_tags(**tags)
+        if mask:
+            target.write_mask(np.tile(np.arange(SIDE) % 300 > 20, (SIDE, 1)))
+        if overviews:
+            target.build_overviews([2, 4, 8], Resampling.nearest)
+    return path
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    three, one = pixels(3), pixels(1)
+    turned = Affine.translation(450_000, 6_095_000) @ Affine.rotation(30) @ Affine.scale(10, -10)
+    colours = {number: (number, 255 - number, 7, 255) for number in range(256)}
+    files = {
+        "deflate": write(folder / "deflate.tif", three, predictor=2, nodata=0),
+        "mask": write(folder / "mask.tif", pixels(3, "uint8"), mask=True),
+        "jpeg": write(folder / "jpeg.tif", pixels(3, "uint8"), compress="jpeg", photometric="ycbcr"),
+        "apart": write(folder / "apart.tif", three, interleave="band", compress="lzw"),
+        "strips": write(folder / "strips.tif", one, tiled=False, compress="zstd"),
+        "big": write(folder / "big.tif", three, ENDIANNESS="BIG", BIGTIFF="YES"),
+        "point": write(folder / "point.tif", one, tags={"AREA_OR_POINT": "Point"}),
+        "turned": write(folder / "turned.tif", one, transform=turned),
+        "degrees": write(folder / "degrees.tif", one, crs="EPSG:4326", transform=from_origin(10, 50, 1e-3, 1e-3)),
+        "float": write(folder / "float.tif", pixels(1, "float32"), predictor=3, nodata=float("nan")),
+    }
+    files["palette"] = write(folder / "palette.tif", pixels(1, "uint8"))
+    with rasterio.open(files["palette"], "r+") as target:
+        target.write_colormap(1, colours)
+    return files
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return _files(tmp_path_factory.mktemp("rasters"))
+
+
+@pytest.fixture(scope="module")
+def host(files: dict[str, Path]) -> Iterator[Host]:
+    with range_server(next(iter(files.values())).parent) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def remote(host: Host) -> Iterator[Remote]:
+    source = Source("one", "One", "stac", "https://example.org", asset_hosts=(host.name,))
+    made = Remote([source], ApiSettings(asset_networks=LOCAL), IngestSettings())
+    yield made
+    made.close()
+
+
+def _tiles(src: Reader, zooms: range) -> Iterator[tuple[int, int, int]]:
+    west, south, east, north = transform_bounds(src.crs, "EPSG:4326", *src.bounds)
+    for zoom in zooms:
+        for lon, lat in (
+            (west + (east - west) * 0.5, south + (north - south) * 0.5),
+            (west + (east - west) * 0.3, south + (north - south) * 0.9),
+        ):
+            tile = src.tms.tile(lon, lat, zoom)
+            yield tile.x, tile.y, zoom
+
+
+@pytest.mark.filterwarnings("ignore::rio_tiler.errors.NoOverviewWarning")
+@pytest.mark.parametrize(
+    "name", ["deflate", "mask", "jpeg", "apart", "strips", "big", "point", "turned", "degrees", "float", "palette"]
+)
+def test_pixels_are_those_of_the_file(name: str, files: dict[str, Path], host: Host, remote: Remote) -> None:
+    there = reader_of(remote, "data")
+    with Reader(str(files[name])) as here, there(f"{host.url}/{files[name].name}") as away:
+        assert (away.bounds, away.crs, away.width, away.minzoom, away.maxzoom) == (
+            here.bounds,
+            here.crs,
+            here.width,
+            here.minzoom,
+            here.maxzoom,
+        )
+        mine, its = away.info().model_dump(exclude=UNKNOWN), here.info().model_dump(exclude=UNKNOWN)
+        assert repr(mine) == repr(its)  # a nodata of NaN is not equal to itself
+        assert away.colormap == here.colormap
+        for x, y, z in _tiles(here, range(9, 16, 2)):
+            a, b = away.tile(x, y, z), here.tile(x, y, z)
+            assert a.array.shape == b.array.shape
+            same = (a.array.filled(0) == b.array.filled(0)) & (
+                np.ma.getmaskarray(a.array) == np.ma.getmaskarray(b.array)
+            )
+            assert same.mean() > 0.995, (x, y, z, same.mean())
+        a, b = away.preview(max_size=200), here.preview(max_size=200)
+        assert (a.array == b.array).mean() > 0.999
+        lon, lat = ((here.bounds[0] + here.bounds[2]) / 2, (here.bounds[1] + here.bounds[3]) / 2)
+        assert np.array_equal(
+            away.point(lon, lat, coord_crs=here.crs).array, here.point(lon, lat, coord_crs=here.crs).array
+        )
+
+
+def test_a_tile_takes_two_requests_at_most_once_the_header_is_known(
+    files: dict[str, Path], host: Host, remote: Remote
+) -> None:
+    there = reader_of(remote, "data")
+    url = f"{host.url}/{files['deflate'].name}"
+    with there(url) as away:
+        tiles = [*_tiles(away, range(9, 15))]
+    before = host.requests
+    for x, y, z in tiles:
+        with there(url) as away:
+            away.tile(x, y, z)
+    assert (host.requests - before) / len(tiles) <= 2
+
+
+def test_a_file_that_is_replaced_is_noticed(tmp_path: Path) -> None:
+    write(tmp_path / "a.tif", pixels(1))
+    with range_server(tmp_path) as host:
+        source = Source("one", "One", "stac", "https://example.org", asset_hosts=(host.name,))
+        remote = Remote([source], ApiSettings(asset_networks=LOCAL), IngestSettings())
+        try:
+            there = reader_of(remote, "data")
+            with there(f"{host.url}/a.tif") as away:
+                away.preview(max_size=64)
+            write(tmp_path / "a.tif", pixels(1) + 100)
+            with pytest.raises(Exception, match="being replaced"), there(f"{host.url}/a.tif") as away:
+                away.preview(max_size=64)
+            with there(f"{host.url}/a.tif") as away:
+                assert away.preview(max_size=64).array.min() > 100
+        finally:
+            remote.close()
