@@ -1,1 +1,1 @@
-"""Pixels: from a file to an image by a fast reader and encoders in titiler's seams (docs/adr/0044, 0045), kept, from elsewhere, from afar."""
+"""Pixels: from a file to an image by a fast reader and encoders in titiler's seams (ADR 44, 45), kept, from afar, from elsewhere."""

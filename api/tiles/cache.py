@@ -72,7 +72,8 @@ class Made:
 def renderer_name(database: str) -> str:
     """Name of everything besides requests and items that decides about bytes: programs that draw, and the database."""
     programs = [
-        f"{name} {version(name)}" for name in ("rio-tiler", "titiler-core", "titiler-pgstac", "rasterio", "numpy", "imagecodecs")
+        f"{name} {version(name)}"
+        for name in ("rio-tiler", "titiler-core", "titiler-pgstac", "rasterio", "numpy", "imagecodecs")
     ]
     text = "; ".join([*programs, rasterio.__gdal_version__, _own_code(), database])
     return blake3(text.encode()).hexdigest()[:24]
