@@ -158,10 +158,10 @@ async def _reads(conn: Connection, figures: dict[str, float]) -> None:
     digests = [hashlib.sha256(row["item_id"].encode()).digest() for row in rows]
 
     async def by_name(number: int) -> None:
-        assert await trace.traces_by_name(conn, rows[number]["name"], principals=NOBODY)
+        assert (await trace.traces_by_name(conn, rows[number]["name"], principals=NOBODY)).traces
 
     async def by_hash(number: int) -> None:
-        assert await trace.traces_by_hash(conn, digests[number].hex(), principals=NOBODY)
+        assert (await trace.traces_by_hash(conn, digests[number].hex(), principals=NOBODY)).traces
 
     async def at_a_time(number: int) -> None:
         row = rows[number]

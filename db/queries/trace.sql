@@ -21,10 +21,11 @@ with named as materialized (
     select c.seq, max(a.seq) as named_by
     from named as n join lineage.event as a on a.seq = n.seq
     join lineage.event as c on c.collection = a.collection and c.item_id = a.item_id and c.seq > a.seq
-    where c.kind in ('DELETE', 'OBSOLETE', 'WITHDRAW', 'REPLACE', 'RESTORE') and a.kind in ('CREATE', 'REPLACE', 'REGISTER', 'COPY')
-        and c.seq >= $3 and not exists (
+    where c.kind in ('DELETE', 'OBSOLETE', 'WITHDRAW', 'REPLACE', 'RESTORE') and a.kind in ('CREATE', 'REPLACE', 'REGISTER', 'COPY', 'UPDATE')
+        and c.seq >= $3 and (c.kind <> 'REPLACE' or lineage.replaces(c.body::jsonb, a.body::jsonb)) and not exists (
             select from lineage.event as b
-            where b.collection = a.collection and b.item_id = a.item_id and b.kind = 'REPLACE' and b.seq > a.seq and b.seq < c.seq)
+            where b.collection = a.collection and b.item_id = a.item_id and b.kind = 'REPLACE' and b.seq > a.seq and b.seq < c.seq
+                and lineage.replaces(b.body::jsonb, a.body::jsonb))
     group by c.seq
 ), candidates as (
     (select h.seq from lineage.event_hash as h join lineage.event as e using (seq)

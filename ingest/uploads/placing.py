@@ -93,6 +93,7 @@ async def place(
             kind = Kind.REPLACE if upload.item_id is not None or replaced else Kind.UPDATE
         item = _joined(upload, made, stored, others)
         body |= {"asset": upload.asset_key} if kind is Kind.UPDATE else {}
+        body |= {"replaced": str(replaced)} if replaced else {}
     shown = {part.asset_key: part.shown for part in others if part.shown} | {upload.asset_key: made.shown}
     try:
         item = composing.finished(item, shown, max_vertices=settings.raster_max_vertices)

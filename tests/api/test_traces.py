@@ -153,6 +153,21 @@ def test_a_replaced_product_is_obsolete_and_created_anew(site: Traced) -> None:
     assert [one["id"] for one in site.found("/obsolete", name_prefix="repl")] == [traces[1]["id"]]
 
 
+def test_of_an_item_of_several_files_the_replaced_one_is_obsolete(site: Traced) -> None:
+    site.log(
+        event(Kind.CREATE, "several", **hashed(15, upload="u1")),
+        event(Kind.UPDATE, "several", **hashed(16, upload="u2", asset="second")),
+        event(Kind.REPLACE, "several", **hashed(17, upload="u3", replaced="u2")),
+    )
+    assert summary(site.found("/name/several")) == [("CREATE", 15), ("OBSOLETE", 16), ("CREATE", 17)]
+    assert summary(site.found(f"/hash/{15:064x}")) == [("CREATE", 15)]
+    assert summary(site.found(f"/hash/{16:064x}")) == [("OBSOLETE", 16)]
+    site.log(event(Kind.REPLACE, "several", **hashed(18, upload="u4", predecessor="several~v1")))
+    for number in (15, 17):
+        assert summary(site.found(f"/hash/{number:064x}"))[-1] == ("OBSOLETE", number)
+    assert len(site.found(f"/hash/{16:064x}")) == 1
+
+
 def test_a_source_that_replaces_holds_a_copy(site: Traced) -> None:
     site.log(event(Kind.REGISTER, "recalculated", "demo", **hashed(12)))
     site.log(event(Kind.REPLACE, "recalculated", "demo", **hashed(13)))
