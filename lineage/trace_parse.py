@@ -105,7 +105,7 @@ def parse_traces(data: bytes, *, most: int) -> list[Trace]:
     text = _decoded(data)
     start = _skip(text, 0)
     if text[start : start + 1] != "[":
-        return [_parsed("", text)]
+        return [_parsed("", text.strip())]
     places: list[str] = []
     decoder = json.JSONDecoder(object_pairs_hook=_without_doubles)
     at = _skip(text, start + 1)

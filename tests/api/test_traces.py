@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,6 +18,7 @@ import jsonschema
 import psycopg
 import pytest
 
+from api.main import create_app
 from api.settings import ApiSettings
 from db.pools import open_pool
 from db.settings import DatabaseSettings
@@ -30,7 +32,7 @@ from lineage.sequencer import sequence
 from lineage.settings import LineageSettings
 from tests.api import editing
 from tests.api.editing import is_problem
-from tests.api.server import listening, running
+from tests.api.server import listening, serving
 from tests.conftest import cloned
 from tests.lineage.trace_making import ann, answered, holder, made, product
 from tests.shared import SHARED, shared_path
@@ -47,6 +49,7 @@ class Traced:
     database: DatabaseSettings
     signer: Signer
     keys: dict[str, str]
+    app: Any
 
     def ask(self, who: str, method: str, path: str, **given: Any) -> httpx.Response:
         headers = {"Authorization": f"Bearer {self.keys[who]}"} if who in self.keys else {}
@@ -83,10 +86,11 @@ def site(postgres: DatabaseSettings, template: str, tmp_path_factory: pytest.Tem
     listener, url = listening()
     with contextlib.ExitStack() as stack:
         database = stack.enter_context(cloned(postgres, template))
-        stack.enter_context(running(ApiSettings(data_dir=folder, public_url=url, api_token=TOKEN), database, listener))
+        app = create_app(ApiSettings(data_dir=folder, public_url=url, api_token=TOKEN), database)
+        stack.enter_context(serving(app, listener))
         http = stack.enter_context(httpx.Client(base_url=url, timeout=60))
         signer = load_signer(LineageSettings(data_dir=folder))
-        site = Traced(http, database, signer, {"operator": TOKEN})
+        site = Traced(http, database, signer, {"operator": TOKEN}, app)
         for name in ("ann", "bob"):
             may = ["trace:register", "stac:item:update", "stac:item:create", "stac:collection:create"]
             made = site.ask("operator", "POST", "/auth/users", json={"name": name, "scopes": may})
@@ -409,6 +413,27 @@ def test_what_was_signed_is_registered_once(site: Traced) -> None:
     site.log()
     assert site.found(f"/hash/{421:064x}") == []
     assert site.put([made(ann(), product(420), "DELETE")]).status_code == 201
+
+
+def test_of_two_at_once_one_is_a_replay(site: Traced) -> None:
+    trace = made(ann(), product(425))
+    with ThreadPoolExecutor(4) as threads:
+        answers = list(threads.map(lambda _: site.put([made(ann(), product(426)), trace]).status_code, range(4)))
+    assert sorted(answers) == [201, 422, 422, 422]
+
+
+def test_a_log_with_witnesses_is_unwitnessed_until_one_has_seen_it(site: Traced) -> None:
+    site.log(event(Kind.CREATE, "witnessed", **hashed(427)))
+    (trace,) = site.found("/name/witnessed")
+    verdict = f"/lineage/v1/traces/{trace['id']}/verdict"
+    site.app.state.has_witnesses = True
+    try:
+        assert site.http.get(verdict).json()["log"] == "unwitnessed"
+        size = "select max(size), 'witness+00000000', 'a line' from lineage.checkpoint"
+        site.rows(f"insert into lineage.cosignature (size, witness, line) {size} returning size")
+        assert site.http.get(verdict).json()["log"] == "included"
+    finally:
+        site.app.state.has_witnesses = False
 
 
 def test_an_operator_passes_on_the_traces_of_another_service(site: Traced) -> None:
