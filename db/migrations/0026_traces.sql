@@ -55,14 +55,6 @@ comment on table lineage.trace_key is 'Public keys by which a caller may sign tr
 -- What the façade lists as obsolete.
 create index event_obsolete on lineage.event (seq) where kind in ('OBSOLETE', 'WITHDRAW', 'REPLACE');
 
--- Whether the bytes that one event names took the place of those that an older event of the same item names. An item may be made of several
--- uploads: then `replaced` names the one whose place was taken, and a new version (`predecessor`) takes the place of all.
-create function lineage.replaces(newer jsonb, older jsonb) returns boolean language plpgsql immutable as $$
-begin
-    return not newer ? 'upload' or newer ? 'predecessor' or not older ? 'upload'
-        or coalesce(newer ->> 'replaced', newer ->> 'upload') = older ->> 'upload';
-end $$;
-
 -- What a trace needs beside the event: the façade's signature, a foreign trace, and the last event before that named the product's hashes,
 -- for events that end something and do not say them again. An item that goes on under another id says what it was called (`formerly`).
 create function lineage.trace_facts(numbers bigint[])
@@ -79,8 +71,7 @@ begin
         select b.body from lineage.event as b
         where e.kind in ('DELETE', 'OBSOLETE', 'WITHDRAW', 'REPLACE', 'RESTORE')
             and b.collection = e.collection and b.item_id = coalesce(e.body::jsonb ->> 'formerly', e.item_id) and b.seq < e.seq
-            and b.kind in ('CREATE', 'REPLACE', 'REGISTER', 'COPY', 'UPDATE') and b.body::jsonb ? 'hashes'
-            and case when e.kind = 'REPLACE' then lineage.replaces(e.body::jsonb, b.body::jsonb) else b.kind <> 'UPDATE' end
+            and b.kind in ('CREATE', 'REPLACE', 'REGISTER', 'COPY') and b.body::jsonb ? 'hashes'
         order by b.seq desc limit 1
     ) as p on true
     where e.seq = any (numbers);
