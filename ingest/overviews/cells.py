@@ -16,7 +16,7 @@ import shapely
 
 #: Levels that are kept: of 16 x 16 cells of the world to cells of 20 km at the equator.
 FIRST, LAST = 4, 11
-#: Cells of one footprint at one level: each is a row to keep, and four by four tell well enough where it is. The first level is kept of all.
+#: Cells of one footprint at one level: each is a row to keep, and four by four tell where it is. The first level is kept of all.
 MOST: Final = 16
 #: WebMercatorQuad ends here.
 _LATITUDE: Final = 85.0511287798066
