@@ -55,7 +55,9 @@ from api.stac.app import create_stac_app
 from api.stac.direct import Direct
 from api.stac.documents import Documents
 from api.stac.search import Searcher
+from api.tiles.application import TileApplication
 from api.tiles.cache import COLLECTION_PIXELS, ITEM_PIXELS, TileCache, primary_of
+from api.tiles.notes import PARTIAL
 from api.tiles.remote import Remote
 from api.tiles.versions import CollectionVersions, ItemVersions
 from api.tracing import is_traced
@@ -74,6 +76,7 @@ class Application(FastAPI):
     """The application behind what answers before it: to come to the first middleware takes FastAPI longer than a kept answer needs."""
 
     front: ASGIApp
+    raster: TileApplication
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self.front(scope, receive, send)
@@ -148,6 +151,7 @@ def create_app(
     app.state.metrics = stac.state.metrics = Metrics()
     app.mount("/stac", stac)  # first: routes are looked through in this order
     app.mount("/raster", raster)
+    app.raster = raster
     for router in (
         home.router,
         static_files.router,
@@ -187,7 +191,9 @@ def _in_front(app: Application, stac: FastAPI, raster: FastAPI, settings: ApiSet
     cors = CORSMiddleware(
         Encoded(PrivateAnswers(direct)), allow_origins=["*"], allow_headers=["*"],
         allow_methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"],
-        expose_headers=["ETag", "Link", "Accept-Patch", "Preference-Applied", "WWW-Authenticate", *tus_headers.EXPOSED, *LIMITS_EXPOSED],
+        expose_headers=[
+            PARTIAL, "ETag", "Link", "Accept-Patch", "Preference-Applied", "WWW-Authenticate", *tus_headers.EXPOSED, *LIMITS_EXPOSED,
+        ],
     )  # fmt: skip
     public = PublicUrl(cors, settings.public_url)
     documents = Documents(public, lambda: getattr(stac.state, "changes", None), app)

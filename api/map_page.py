@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from typing import Any, Final
-from urllib.parse import quote
+from urllib.parse import parse_qsl, quote
 
 import jinja2
 import pystac
 from fastapi import APIRouter, Depends
+from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
+from starlette.routing import Match
 from starlette.templating import Jinja2Templates
+from starlette.types import Scope
 
 from api.static_files import static_files
 
+#: Parameters of OGC API Maps.
+_OF_MAPS: Final = frozenset({"f", "bbox", "bbox-crs", "crs", "width", "height"})
 CDN: Final = "https://unpkg.com/"
 
 
@@ -46,9 +51,22 @@ def map_templates(root: str) -> Jinja2Templates:
     )
 
 
+class _ForPeople(APIRoute):
+    """A route that leaves what OGC API Maps asks of the same path to titiler's."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """As Starlette's."""
+        names = {
+            name.lower()
+            for name, _ in parse_qsl(scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True)
+        }
+        is_picture = dict(scope.get("headers", ())).get(b"accept", b"").startswith(b"image/")
+        return (Match.NONE, {}) if is_picture or names & _OF_MAPS else super().matches(scope)
+
+
 def map_router(root: str, path_dependency: Any) -> APIRouter:
     """The route `/collections/{collection_id}/items/{item_id}/map`."""
-    router = APIRouter(tags=["items"])
+    router = APIRouter(tags=["items"], route_class=_ForPeople)
 
     @router.get("/collections/{collection_id}/items/{item_id}/map", status_code=307, response_class=RedirectResponse)
     def on_the_map(

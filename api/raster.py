@@ -1,55 +1,73 @@
-"""`/raster`: titiler-pgstac's item routes over our own COGs, and nothing else: no `url=`, no expressions, no algorithms."""
+"""`/raster`: titiler's routes over our own COGs, of items, collections and registered searches; no `url=`. Assembles `api.tiles`."""
 
 from __future__ import annotations
 
-import re
+import logging
 from collections.abc import Callable, Iterator
 from functools import cached_property
-from typing import Annotated, Any
-from uuid import UUID
+from typing import Annotated, Any, Final, cast
 
 import attr
 import pystac
 from fastapi import FastAPI, Path
 from psycopg.rows import dict_row
+from rio_tiler.errors import EmptyMosaicError, NoAssetFoundError
 from rio_tiler.io import BaseReader
 from rio_tiler.models import ImageData
 from rio_tiler.types import AssetInfo, AssetType
 from rio_tiler.utils import cast_to_sequence
 from starlette.requests import Request
 from starlette.responses import Response
-from titiler.core.dependencies import AssetsParams, ColorMapParams, DatasetParams, ImageRenderingParams
-from titiler.core.factory import ColorMapFactory, MultiBaseTilerFactory, TMSFactory
-from titiler.extensions.wmts import wmtsExtension
+from titiler.core.dependencies import OGCMapsParams
+from titiler.core.factory import AlgorithmFactory, ColorMapFactory, MultiBaseTilerFactory, TMSFactory
+from titiler.pgstac.factory import MosaicTilerFactory
 from titiler.pgstac.reader import PgSTACReader
 
 from api.access import principals_of
 from api.map_page import map_router, map_templates
 from api.problems import Problem, add_handlers, answer
 from api.public_url import Mounted
-from api.render_hints import Unkept, hinted, layers_of, note_preview
+from api.render_hints import layers_of
 from api.settings import ApiSettings
-from api.signatures import PARAMETER
-from api.signed import NAME, SIGNATURE, SIGNED, Resigned, note_private
+from api.signed import NAME, SIGNED, Resigned, note_private
 from api.signed import router as signed_router
+from api.tiles.algorithms import algorithm_of
+from api.tiles.application import TileApplication
 from api.tiles.at_once import call_at_once
+from api.tiles.collections import mosaic_of
+from api.tiles.drawing import (
+    MapParams,
+    PartParams,
+    PictureParams,
+    drawing_of,
+    layers_of_mosaic,
+    note_preview,
+    signed_links,
+)
 from api.tiles.encode import render_image
+from api.tiles.found import as_item, leave_out_foreign
 from api.tiles.grids import GRIDS, Geometry, geometry_in
 from api.tiles.items import stored_item
 from api.tiles.largest import Bounded
+from api.tiles.layers import offers_of, offers_of_all
+from api.tiles.limits import SmallBodies, check_request
 from api.tiles.low_zooms import router as density_router
+from api.tiles.mosaics import AccessorParams, BackendParams, MosaicBackend, pixel_selection_of
+from api.tiles.notes import Noted
+from api.tiles.ogc import ogc_router
+from api.tiles.places import Places
 from api.tiles.reader import FastReader
-from api.tiles.remote import Remote
 from api.tiles.remote import reader_of as remote_reader
 from api.tiles.rendering import note_version
+from api.tiles.searches import search_mosaic_of, searches_router
+from api.tiles.wms import wms_router
+from api.tiles.wmts import wmts_router
 from db.queries import sql
-from ingest.edits.hrefs import drop_foreign_assets, named_uploads
-from ingest.settings import IngestSettings
-from ingest.uploads.service import cog_path
 
-
-def no_algorithm() -> None:
-    """Post-processing by algorithm is off."""
+log = logging.getLogger(__name__)
+_COLLECTION: Final = "/collections/{collection_id}"
+_ITEM: Final = f"{_COLLECTION}/items/{{item_id}}"
+_SEARCH: Final = "/searches/{search_id}"
 
 
 def alternates_of(asset: pystac.Asset) -> Iterator[str]:
@@ -60,10 +78,8 @@ def alternates_of(asset: pystac.Asset) -> Iterator[str]:
             yield href
 
 
-def reader_of(settings: ApiSettings, remote: Callable[[], Remote]) -> type[PgSTACReader]:
+def reader_of(places: Places) -> type[PgSTACReader]:
     """A reader whose assets are our own COGs, found by id, and those at hosts that a source names; any other asset is refused."""
-    ours = re.compile(re.escape(f"{settings.public_url.rstrip('/')}/uploads/") + r"([0-9a-f-]{36})/data\.tif")
-    ingest = IngestSettings(data_dir=settings.data_dir, public_url=settings.public_url)
 
     @attr.s
     class OwnReader(PgSTACReader):
@@ -84,19 +100,15 @@ def reader_of(settings: ApiSettings, remote: Callable[[], Remote]) -> type[PgSTA
         def _get_reader(self, asset_info: AssetInfo) -> type[BaseReader]:
             if asset_info["url"].startswith("/"):
                 return self.reader
-            return remote_reader(remote(), asset_info["name"])
+            return remote_reader(places.remote(), asset_info["name"])
 
         def _get_asset_info(self, asset: AssetType) -> AssetInfo:
             info = super()._get_asset_info(asset)
-            options = {**info.get("method_options", {})}
-            if "expression" in options:
-                raise Problem(400, "EXPRESSIONS_OFF", "expressions are not available here")
-            match = ours.fullmatch(info["url"])
-            if match is not None:
-                info["url"] = str(cog_path(ingest, UUID(match[1])).absolute())
+            if (path := places.path_of(info["url"])) is not None:
+                info["url"] = str(path)
                 return info
             hrefs = (info["url"], *alternates_of(self.item.assets[info["name"]]))
-            served = next((href for href in hrefs if remote().serves(href)), None)
+            served = next((href for href in hrefs if places.remote().serves(href)), None)
             if served is None:
                 detail = f"the asset {info['name']!r} lies elsewhere, at a host that no source names for its rasters"
                 raise Problem(422, "ASSET_NOT_SERVED", detail)
@@ -115,68 +127,150 @@ def item_of(
 
     Rasters of others that its assets name, and that the caller may not read, are left out.
     """
+    check_request(request)
     asked = (item_id, collection_id, list(principals_of(request)), SIGNED in request.scope)
     with request.app.state.dbpool.connection() as conn, conn.cursor(row_factory=dict_row) as cursor:
         row = cursor.execute(sql("api.item"), asked).fetchone()
         if row is None:
             raise Problem(404, "NOT_FOUND", "there is no such item")
-        item = stored_item(row)
-        if named := named_uploads([item]):
-            found = cursor.execute(sql("sharing.readable_uploads"), (list(named), row["principals"])).fetchall()
-            drop_foreign_assets(item, {one["id"] for one in found})
+        document = stored_item(row)
+        leave_out_foreign(cursor, [document], row["principals"])
     note_private(request, is_private=not row["is_public"])
     note_version(request, row["version"])
-    item["properties"].pop("deprecated", None)  # pystac would warn of every tile of an older version
-    found_item = pystac.Item.from_dict(item, preserve_dict=False)
-    note_preview(request, found_item)
-    return found_item
+    item = as_item(document)
+    note_preview(request, item)
+    return item
 
 
-def renders_of(reader: Any) -> dict[str, dict[str, Any]]:
-    """The render extension's hints of the item; links that are made of them are signed as the request is."""
-    renders = layers_of(reader)
-    if (signature := SIGNATURE.get()) is not None:
-        return {name: {**values, PARAMETER: signature} for name, values in renders.items()}
-    return renders
+def _renders_of_item(reader: Any) -> dict[str, dict[str, Any]]:
+    return signed_links(layers_of(reader))
+
+
+def _renders_of_mosaic(backend: Any) -> dict[str, dict[str, Any]]:
+    return signed_links(layers_of_mosaic(backend.input, backend.request))
+
+
+#: What rio-tiler, titiler and numpy raise for options that do not fit each other, or the raster.
+_UNFIT: Final = (
+    ValueError,
+    IndexError,
+    TypeError,
+    KeyError,
+    AssertionError,
+    OverflowError,
+    ZeroDivisionError,
+    NotImplementedError,
+)
 
 
 async def _on_bad_option(request: Request, error: Exception) -> Response:
+    log.info("option refused", extra={"path": request.scope["path"]}, exc_info=error)
     return answer(400, "INVALID_PARAMETER", "a band, range or option does not fit this raster")
 
 
-def create_raster_app(settings: ApiSettings) -> FastAPI:
+async def _on_empty(request: Request, error: Exception) -> Response:
+    """As titiler: no item has a pixel there."""
+    return Response(status_code=204)
+
+
+def create_raster_app(settings: ApiSettings) -> TileApplication:
     """Return the application that is mounted at `/raster`; the caller sets `state.dbpool`."""
-    app = FastAPI(title=f"{settings.title}: tiles", openapi_url="/api", docs_url="/api.html", redoc_url=None)
-    path_dependency: Callable[..., Any] = item_of
-    root = settings.public_url.rstrip("/")
-    drawn = hinted(item_of)
-    items = MultiBaseTilerFactory(
-        reader=reader_of(settings, lambda: app.state.remote),
-        path_dependency=path_dependency,
-        **drawn,
-        process_dependency=no_algorithm,
-        render_func=render_image,
-        router_prefix="/collections/{collection_id}/items/{item_id}",
-        supported_tms=GRIDS,
-        add_viewer=True,
-        templates=map_templates(root),
-        get_renders=renders_of,
-        extensions=[
-            wmtsExtension(tile_dependencies=[AssetsParams, DatasetParams, ColorMapParams, ImageRenderingParams])
-        ],
+    app = TileApplication(
+        lambda made: _add_routes(made, settings),
+        title=f"{settings.title}: tiles",
+        openapi_url="/api",
+        docs_url="/api.html",
+        redoc_url=None,
     )
-    app.include_router(map_router(root, path_dependency))
-    app.include_router(items.router, prefix="/collections/{collection_id}/items/{item_id}", tags=["items"])
+    app.state.mosaic_max_items, app.state.mosaic_threads = settings.mosaic_max_items, settings.mosaic_threads
+    app.state.mosaic_time_limit_s, app.state.most_pixels = settings.mosaic_time_limit_s, settings.max_picture_pixels
+    add_handlers(app)
+    for kind in _UNFIT:
+        app.add_exception_handler(kind, _on_bad_option)
+    for nothing in (NoAssetFoundError, EmptyMosaicError):
+        app.add_exception_handler(nothing, _on_empty)
+    app.add_middleware(Bounded)
+    app.add_middleware(SmallBodies, most=settings.max_body_bytes)
+    app.add_middleware(Mounted)
+    app.add_middleware(Noted)
+    app.add_middleware(Resigned)
+    return app
+
+
+def _add_routes(app: FastAPI, settings: ApiSettings) -> None:
+    root, places = settings.public_url.rstrip("/"), Places(settings, lambda: app.state.remote)
+    item, collection, search = item_of, mosaic_of(settings), search_mosaic_of(settings)
+    app.include_router(map_router(root, item))
+    app.include_router(searches_router(settings, root))
+    reader = reader_of(places)
+    drawn = [drawing_of(one) for one in (item, collection, search)]
+    factories = (
+        (_ITEM, "items", _item_routes(reader, item, drawn[0], root)),
+        (_COLLECTION, "collections", _mosaic_routes(reader, collection, drawn[1], _COLLECTION, root)),
+        (_SEARCH, "searches", _mosaic_routes(reader, search, drawn[2], _SEARCH, root)),
+    )
+    for prefix, tag, factory in factories:
+        app.include_router(factory.router, prefix=prefix, tags=[tag])
+    offers = (
+        (_ITEM, "items", offers_of(item)),
+        (_COLLECTION, "collections", offers_of(collection)),
+        (_SEARCH, "searches", offers_of(search)),
+        ("", "catalogue", offers_of_all(places)),
+    )
+    for prefix, tag, offer in offers:
+        app.include_router(wmts_router(root, prefix, tag, offer))
+        app.include_router(wms_router(root, prefix, tag, offer))
+    conforms_to = {name for _, _, factory in factories for name in factory.conforms_to} | TMSFactory().conforms_to
+    app.include_router(ogc_router(root, settings.title, conforms_to, places, collection))
     app.include_router(density_router)
     app.include_router(TMSFactory().router, tags=["tile matrix sets"])
     app.include_router(ColorMapFactory().router, tags=["colour maps"])
+    app.include_router(AlgorithmFactory().router, tags=["algorithms"])
     app.include_router(signed_router)
-    add_handlers(app)
-    for kind in (ValueError, IndexError):  # what rio-tiler and titiler raise for options that do not fit
-        app.add_exception_handler(kind, _on_bad_option)
-    call_at_once(app, also={no_algorithm, *drawn.values()})
-    app.add_middleware(Bounded)
-    app.add_middleware(Mounted)
-    app.add_middleware(Unkept)
-    app.add_middleware(Resigned)
-    return app
+    light = {algorithm_of, pixel_selection_of, MapParams, *drawn[0].values()}  # those of mosaics may ask the database
+    call_at_once(app, light, instead={OGCMapsParams: MapParams})  # titiler's factories take no other
+
+
+def _item_routes(
+    reader: type[PgSTACReader], item: Callable[..., Any], drawn: dict[str, Any], root: str
+) -> MultiBaseTilerFactory:
+    return MultiBaseTilerFactory(
+        reader=reader,
+        path_dependency=item,
+        **drawn,
+        render_func=render_image,
+        supported_tms=GRIDS,
+        img_part_dependency=PartParams,
+        img_preview_dependency=PictureParams,
+        process_dependency=algorithm_of,
+        router_prefix=_ITEM,
+        add_viewer=True,
+        add_ogc_maps=True,
+        templates=map_templates(root),
+        get_renders=_renders_of_item,
+    )
+
+
+def _mosaic_routes(
+    reader: type[PgSTACReader], mosaic: Callable[..., Any], drawn: dict[str, Any], prefix: str, root: str
+) -> MosaicTilerFactory:
+    return MosaicTilerFactory(
+        backend=cast(Any, MosaicBackend),
+        backend_dependency=BackendParams,
+        dataset_reader=cast(Any, reader),
+        path_dependency=mosaic,
+        **drawn,
+        render_func=render_image,
+        supported_tms=GRIDS,
+        assets_accessor_dependency=AccessorParams,
+        pixel_selection_dependency=pixel_selection_of,
+        img_part_dependency=PartParams,
+        process_dependency=algorithm_of,
+        router_prefix=prefix,
+        add_viewer=True,
+        add_statistics=True,
+        add_part=True,
+        add_ogc_maps=True,
+        templates=map_templates(root),
+        get_renders=_renders_of_mosaic,
+    )

@@ -5,35 +5,44 @@ Sources: stac-extensions/render 2.0.0; the parameters are those of titiler's `As
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Annotated, Any
+import re
+from typing import Any
 
 import pystac
-from fastapi import Depends, Query
-from pydantic import AfterValidator
 from rio_tiler.colormap import cmap
-from starlette.requests import Request
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from titiler.core.dependencies import AssetsParams, ColorMapParams, ImageRenderingParams, _parse_asset
 
 from api.problems import Problem
-from api.tiles.rendering import note_unkept
+from api.tiles.expressions import check_expression
 
 JSON = dict[str, Any]
 PREVIEW = "federator:preview"
-#: Routes that answer numbers: of all bands, whatever is drawn. Asked of the route's own path, for ids may hold such words.
-_NUMBERS = ("/statistics", "/point/")
+#: Of hints that are offered as layers and styles.
+_NAME = re.compile(r"[A-Za-z0-9._~-]{1,100}")
+_MOST_NAMES = 50
 _MAX_BANDS = 4
 _HUGE = 1e300
 
 
-def render_of(item: pystac.Item, name: str = "default") -> JSON:
-    """One hint of the item as far as it can be followed, else the asset `data`; {}: there is neither. Items may be written by anybody."""
-    renders = item.properties.get("renders")
-    hint = renders.get(name) if isinstance(renders, dict) else None
-    return (_followed(hint, item) if isinstance(hint, dict) else {}) or (
-        {"assets": ["data"]} if "data" in item.assets else {}
-    )
+def render_of(item: pystac.Item, name: str = "default", *more: Any) -> JSON:
+    """One hint of the item as far as it can be followed, else the asset `data`; {}: there is neither. Items may be written by anybody.
+
+    `more` are hints by name that come before the item's own, as a collection has.
+    """
+    for renders in (*more, item.properties.get("renders")):
+        hint = renders.get(name) if isinstance(renders, dict) else None
+        if isinstance(hint, dict) and (found := _followed(hint, item)):
+            return found
+    return {"assets": ["data"]} if "data" in item.assets else {}
+
+
+def names_of(item: pystac.Item, *more: Any) -> list[str]:
+    """Names of hints that can be followed, as many as are worth a list."""
+    names: dict[str, None] = {}
+    for renders in (*more, item.properties.get("renders")):
+        for name, hint in renders.items() if isinstance(renders, dict) else ():
+            if _NAME.fullmatch(name) and isinstance(hint, dict) and _followed(hint, item):
+                names[name] = None
+    return sorted(names, key=lambda name: (name != "default", name))[:_MOST_NAMES]
 
 
 def _followed(hint: JSON, item: pystac.Item) -> JSON:
@@ -47,27 +56,35 @@ def _followed(hint: JSON, item: pystac.Item) -> JSON:
         found["rescale"] = ranges
     if isinstance(colours := hint.get("colormap_name"), str) and colours in cmap.list():
         found["colormap_name"] = colours
+    if isinstance(arithmetic := hint.get("expression"), str) and _is_followed(arithmetic):
+        found["expression"] = arithmetic
     return found if found["assets"] else {}
+
+
+def _is_followed(expression: str) -> bool:
+    try:
+        check_expression(expression)
+    except Problem:
+        return False
+    return True
 
 
 def layers_of(reader: Any) -> dict[str, JSON]:
     """The item's hints as parameters of the tile routes, by name: titiler offers each as a layer."""
     item: pystac.Item = reader.item
-    found: dict[str, JSON] = {}
-    renders = item.properties.get("renders")
-    for name in renders if isinstance(renders, dict) else ():
-        if hint := render_of(item, name):
-            found[name] = _as_parameters(hint)
-    return found
+    return {name: as_parameters(render_of(item, name)) for name in names_of(item)}
 
 
-def _as_parameters(hint: JSON) -> JSON:
+def as_parameters(hint: JSON) -> JSON:
+    """A hint as parameters of the tile routes."""
     names = hint["assets"]
     if "bidx" in hint and len(names) == 1:
         names = [f"{names[0]}|bidx={','.join(map(str, hint['bidx']))}"]
     parameters: JSON = {"assets": names}
     if "rescale" in hint:
         parameters["rescale"] = [f"{low},{high}" for low, high in hint["rescale"]]
+    if "expression" in hint:
+        parameters["expression"] = hint["expression"]
     return parameters | ({"colormap_name": hint["colormap_name"]} if "colormap_name" in hint else {})
 
 
@@ -80,72 +97,3 @@ def _ranges(told: Any) -> list[tuple[float, float]]:
     ):
         return []
     return [(float(low), float(high)) for low, high in pairs]
-
-
-def _parsed(values: list[str] | None) -> Any:
-    return None if values is None else _parse_asset(values)
-
-
-Assets = Annotated[
-    list[str] | None,
-    AfterValidator(_parsed),
-    Query(description="Keys of assets, `data` or `data|bidx=3,2,1`. None: as the item's render hint says."),
-]
-
-
-def hinted(item_of: Callable[..., pystac.Item]) -> dict[str, Any]:
-    """titiler's dependencies for what is drawn, with the hint of the item that `item_of` finds behind them."""
-
-    found = Depends(item_of)  # once a request, however many ask
-
-    def layers(request: Request, item: pystac.Item = found, assets: Assets = None) -> AssetsParams:
-        if assets is not None:
-            return AssetsParams(assets=assets)
-        hint = render_of(item)
-        if not hint:
-            raise Problem(400, "ASSETS_REQUIRED", "name assets: the item does not say how it is drawn")
-        names: list[Any] = hint["assets"]
-        if "bidx" in hint and len(names) == 1 and not any(part in request.scope["route"].path for part in _NUMBERS):
-            names = [{"name": names[0], "indexes": hint["bidx"]}]
-        return AssetsParams(assets=names)
-
-    def rendering(
-        asked: Annotated[ImageRenderingParams, Depends()], item: pystac.Item = found, assets: Assets = None
-    ) -> ImageRenderingParams:
-        if assets is None and not asked.rescale and (ranges := render_of(item).get("rescale")):
-            asked.rescale = ranges
-        return asked
-
-    def colours(
-        asked: Annotated[Any, Depends(ColorMapParams)], item: pystac.Item = found, assets: Assets = None
-    ) -> Any:
-        if assets is None and asked is None and (name := render_of(item).get("colormap_name")):
-            return cmap.get(name)
-        return asked
-
-    return {"layer_dependency": layers, "render_dependency": rendering, "colormap_dependency": colours}
-
-
-def note_preview(request: Request, item: pystac.Item) -> None:
-    """Remember for `Unkept` that a coarse copy is shown."""
-    request.state.is_preview = any(PREVIEW in asset.extra_fields for asset in item.assets.values())
-    if request.state.is_preview:
-        note_unkept(request)
-
-
-class Unkept:
-    """Pictures of a coarse copy are not to be kept: the full resolution takes its place."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer."""
-
-        async def marked(message: Message) -> None:
-            if message["type"] == "http.response.start" and scope.get("state", {}).get("is_preview"):
-                kept = [(name, value) for name, value in message["headers"] if name.lower() != b"cache-control"]
-                message = {**message, "headers": [*kept, (b"cache-control", b"no-store")]}
-            await send(message)
-
-        await self._app(scope, receive, marked)

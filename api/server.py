@@ -120,7 +120,9 @@ def worker_app() -> Any:
 
     if finish := set_up():
         atexit.register(finish)
-    return create_app(ApiSettings())
+    app = create_app(ApiSettings())
+    app.raster.fill()  # before the first caller waits for it
+    return app
 
 
 def _end_with_parent() -> None:

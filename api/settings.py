@@ -142,6 +142,22 @@ class ApiSettings(BaseSettings):
         description="Seconds that browsers and proxies may show a public tile without asking; 0: they ask, and get 304.",
     )  # fmt: skip
 
+    mosaic_time_limit_s: float = Field(
+        5.0, gt=0, description="Seconds for one picture of many items; what is there by then is answered, and marked."
+    )
+    mosaic_max_items: int = Field(100, gt=0, le=10_000, description="Items that one picture is made of, at most.")
+    mosaic_threads: int = Field(
+        4, ge=1, le=64, description="Items that are read at once for a picture that needs them all, such as a mean."
+    )
+    max_picture_pixels: int = Field(2**24, gt=0, description="Pixels (width x height) of the largest picture.")
+    anonymous_searches: bool = Field(
+        True, description="Whether searches for tiles can be registered by nobody in particular."
+    )
+    searches_per_caller: int = Field(
+        1000,
+        gt=0,
+        description="Registered searches of one caller, and of all who are nobody in particular; older ones go.",
+    )
     signed_url_max_s: int = Field(
         3600, ge=10, le=3600, description="Seconds that a signed tile URL is good for, at most."
     )

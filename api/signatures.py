@@ -23,7 +23,9 @@ PARAMETER: Final = "sig"
 #: Signs of the longest signature: URLs of 8 kB pass everywhere.
 MOST: Final = 4000
 _MAC_BYTES: Final = 32
-_PATH = re.compile(r"/raster/collections/([^/]+)/(?:items/([^/]+)/.*)?", re.DOTALL)
+_PATH = re.compile(
+    r"/raster/(?:collections/([^/]+)/(?:items/([^/]+)/.*|(?!items(?:/|$)).*)|searches/([^/]+)/.*)", re.DOTALL
+)
 _SHAPE = re.compile(rf"[A-Za-z0-9_-]{{44,{MOST}}}")
 
 
@@ -50,21 +52,24 @@ class Signer:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What is signed for: an item, or (item None) all items of a collection."""
+    """What is signed for: an item, (item None) a collection with all its items, or (collection "") a registered search."""
 
     collection: str
     item: str | None
+    search: str | None = None
 
     @property
     def path(self) -> str:
         """What every path begins with that the signature is good for."""
+        if self.search is not None:
+            return f"/raster/searches/{self.search}/"
         return f"/raster/collections/{self.collection}/" + (f"items/{self.item}/" if self.item is not None else "")
 
 
 def place_of(path: str) -> Place | None:
-    """The item, or collection, that a path of the tile server is about."""
+    """The item, collection or search that a path of the tile server is about."""
     match = _PATH.fullmatch(path)
-    return Place(match[1], match[2]) if match else None
+    return Place(match[1] or "", match[2], match[3]) if match else None
 
 
 def sign(key: bytes, place: Place, signer: Signer, expires: int) -> str:
@@ -96,7 +101,7 @@ def verify(key: bytes, path: str, signature: str, now: float) -> tuple[Signer, i
     if urlsafe_b64encode(raw).rstrip(b"=").decode() != signature:  # one way to write it
         raise SignatureInvalid
     mac, body = raw[:_MAC_BYTES], raw[_MAC_BYTES:]
-    wide = Place(place.collection, None)
+    wide = Place(place.collection, None, place.search)
     if not any([hmac.compare_digest(mac, _mac(key, one, body)) for one in (place, wide)]):  # noqa: C419 - both, always
         raise SignatureInvalid
     expires, name, principals, tier = orjson.loads(body)  # ours: the code above says so

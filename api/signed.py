@@ -15,7 +15,7 @@ from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -75,11 +75,30 @@ class Wanted(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    collection: str = Field(pattern=NAME)
-    item: str | None = Field(None, pattern=NAME, description="None: every item of the collection.")
+    collection: str | None = Field(None, pattern=NAME)
+    item: str | None = Field(None, pattern=NAME, description="None: the collection's mosaic and every item of it.")
+    search: str | None = Field(
+        None, pattern=r"^[0-9a-f]{32}$", description="A registered search, in the place of a collection."
+    )
     expires_in: int | None = Field(None, ge=1, le=3600, description="Seconds; None: as long as the operator allows.")
-    assets: list[str] = Field(["data"], min_length=1, max_length=100, description="Assets that the tiles show.")
+    assets: list[str] | None = Field(
+        None,
+        min_length=1,
+        max_length=100,
+        description="Assets that the tiles show; None: `data`, of mosaics as the render hint says.",
+    )
     tile_matrix_set: str = Field("WebMercatorQuad", pattern=r"^[A-Za-z0-9_]{1,64}$")
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Wanted:
+        if (self.collection is None) == (self.search is None) or (self.search and self.item):
+            raise ValueError("a collection, an item of it, or a search")
+        return self
+
+    @property
+    def place(self) -> Place:
+        """What is signed for."""
+        return Place(self.collection or "", self.item, self.search)
 
 
 @router.post(
@@ -92,7 +111,7 @@ class Wanted(BaseModel):
     },
 )
 async def signed_urls(request: Request) -> Response:
-    """Tile URL template, TileJSON and map with a signature, for an item or a collection that the caller may read."""
+    """Tile URL template, TileJSON and map with a signature, for an item, a collection or a search that the caller may read."""
     parts = parts_of(request)
     form = await read_form(request, _MAX_BODY)
     try:
@@ -105,7 +124,7 @@ async def signed_urls(request: Request) -> Response:
     seconds = min(wanted.expires_in or parts.settings.signed_url_max_s, parts.settings.signed_url_max_s)
     expires = int(time.time()) + seconds
     try:
-        signature = sign(request.app.state.tile_key, Place(wanted.collection, wanted.item), signer, expires)
+        signature = sign(request.app.state.tile_key, wanted.place, signer, expires)
     except SignerTooLong:
         raise Problem(422, "TOO_MANY_GROUPS", "you are in more groups than a URL can hold") from None
     return JSONResponse(_shown(parts.root, wanted, signature, expires), headers={"Cache-Control": "no-store"})
@@ -155,8 +174,11 @@ async def _check_readable(request: Request, wanted: Wanted) -> None:
         Problem: 404.
     """
     principals = list(principals_of(request))
+    row: dict[str, Any] | None
     async with parts_of(request).pool.connection() as conn:
-        if wanted.item is None:
+        if wanted.search is not None:
+            cursor = await conn.execute(sql("tiles.search"), (wanted.search, principals, False))
+        elif wanted.item is None:
             cursor = await conn.execute(sql("api.collection"), (wanted.collection, principals))
         else:
             cursor = await conn.execute(sql("api.has_item"), (wanted.item, wanted.collection, principals))
@@ -166,18 +188,30 @@ async def _check_readable(request: Request, wanted: Wanted) -> None:
 
 
 def _shown(root: str, wanted: Wanted, signature: str, expires: int) -> dict[str, Any]:
-    item = wanted.item if wanted.item is not None else "{item}"
-    base, tms = f"{root}/raster/collections/{wanted.collection}/items/{item}", wanted.tile_matrix_set
-    query = urlencode([*(("assets", one) for one in wanted.assets), (PARAMETER, signature)])
-    return {
+    place, tms = wanted.place, wanted.tile_matrix_set
+    of_item = Place(place.collection, place.item or "{item}")
+    is_mosaic = place.item is None
+    shown: dict[str, Any] = {
         "collection": wanted.collection,
         "item": wanted.item,
         "expires": time_text(datetime.fromtimestamp(expires, UTC)),
+        "signature": {"parameter": PARAMETER, "value": signature},
+    }
+    mosaic = _templates(f"{root}{place.path}".rstrip("/"), tms, wanted.assets or [], signature)
+    if place.search is not None:
+        return shown | {"search": place.search} | mosaic
+    if is_mosaic:
+        shown["mosaic"] = mosaic
+    return shown | _templates(f"{root}{of_item.path}".rstrip("/"), tms, wanted.assets or ["data"], signature)
+
+
+def _templates(base: str, tms: str, assets: list[str], signature: str) -> dict[str, str]:
+    query = urlencode([*(("assets", one) for one in assets), (PARAMETER, signature)])
+    return {
         "tiles": f"{base}/tiles/{tms}/{{z}}/{{x}}/{{y}}.png?{query}",
         "tilejson": f"{base}/{tms}/tilejson.json?{query}",
         "wmts": f"{base}/WMTSCapabilities.xml?{query}",
         "map": f"{base}/{tms}/map.html?{query}",
-        "signature": {"parameter": PARAMETER, "value": signature},
     }
 
 

@@ -72,10 +72,13 @@ class FeatureWriter:
             f'"href":"{self._service}/lineage/v1/{path}/items/{item_id}.html"}}'
         )
         if self._own_raster in feature.body:
-            tiles = f"{self._service}/raster/{path}/items/{item_id}/WebMercatorQuad"
+            raster = f"{self._service}/raster/{path}/items/{item_id}"
+            tiles, layer = f"{raster}/WebMercatorQuad", orjson.dumps(feature.id).decode()
             links += (
                 f',{{"rel":"tilejson","type":"application/json","href":"{tiles}/tilejson.json"}},'
-                f'{{"rel":"preview","type":"text/html","title":"Map","href":"{tiles}/map.html"}}'
+                f'{{"rel":"preview","type":"text/html","title":"Map","href":"{tiles}/map.html"}},'
+                f'{{"rel":"xyz","type":"image/png","href":"{raster}/tiles/WebMercatorQuad/{{z}}/{{x}}/{{y}}.png"}},'
+                f'{{"rel":"wmts","type":"text/xml","href":"{raster}/WMTSCapabilities.xml","wmts:layer":{layer}}}'
             )
         return f"{links}]".encode()
 

@@ -18,7 +18,7 @@ SORTABLES = "http://www.opengis.net/def/rel/ogc/1.0/sortables"
 AGGREGATION_RELS = frozenset({"aggregate", "aggregations"})
 #: Relations of links that are made for items and collections when they are read, besides `ingest.packing.OWN_RELS`.
 MADE_RELS = AGGREGATION_RELS | {
-    "queryables", QUERYABLES, SORTABLES, "version-history", "lineage", "tilejson", "preview",
+    "queryables", QUERYABLES, SORTABLES, "version-history", "lineage", "tilejson", "preview", "xyz", "wmts",
 }  # fmt: skip
 
 

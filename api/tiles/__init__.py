@@ -1,1 +1,1 @@
-"""Pixels: from a file to an image by a fast reader and encoders in titiler's seams (ADR 44, 45), kept, from afar, from elsewhere."""
+"""Pixels from a file to a map: a fast reader and encoders (ADR 44, 45), kept, from afar, from elsewhere; mosaics (46, 47), services."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import cache
 from typing import Any
 
@@ -14,10 +14,15 @@ from fastapi.routing import APIRoute
 _READERS = "titiler.core."
 
 
-def call_at_once(app: FastAPI, also: Collection[Callable[..., Any]] = ()) -> None:
-    """Call titiler-core's dependencies, and these of ours, where they are needed. They wait for nothing; parameters stay as they are."""
+def call_at_once(
+    app: FastAPI, also: Collection[Callable[..., Any]] = (), instead: Mapping[Any, Callable[..., Any]] | None = None
+) -> None:
+    """Call titiler-core's dependencies, and these of ours, where they are needed. They wait for nothing; parameters stay as they are.
+
+    `instead`: others of the same parameters to call in the place of some; FastAPI's own way to do so looks at all of them at every request.
+    """
     for one in _dependants(app):
-        _change(one, also)
+        _change(one, also, instead or {})
 
 
 def _dependants(app: FastAPI) -> Iterator[Dependant]:
@@ -29,9 +34,12 @@ def _dependants(app: FastAPI) -> Iterator[Dependant]:
             yield from (one.dependant for one in contexts() if one.dependant is not None)
 
 
-def _change(dependant: Dependant, also: Collection[Callable[..., Any]]) -> None:
+def _change(
+    dependant: Dependant, also: Collection[Callable[..., Any]], instead: Mapping[Any, Callable[..., Any]]
+) -> None:
     for one in dependant.dependencies:
-        _change(one, also)
+        _change(one, also, instead)
+        one.call = instead.get(one.call, one.call)
         if one.call is not None and (one.call in also or one.call.__module__.startswith(_READERS)):
             one.call = _at_once(one.call)
 

@@ -50,3 +50,45 @@ with gone as (
 insert into federator.collection_turn as t (collection_id, touches)
 select collection_id, count(*) from gone group by collection_id order by collection_id
 on conflict (collection_id) do update set touches = t.touches + excluded.touches;
+
+-- name: collection_mosaic
+-- The collection of a mosaic, if the caller may see it; whether everybody may; and the principals that its items are read with: of a signer ($3)
+-- only what his are worth now.
+select federator.collection($1, principals) as content, $1 <> all (federator.hidden_collections('{}')) as is_public, principals
+from (select case when $3 then federator.present_principals($2::text[]) else $2::text[] end as principals) as caller;
+
+-- name: mosaic_page
+-- Items in an area (WKB, null: anywhere).
+select item, is_public from federator.mosaic_page($1::jsonb, $2::text[], public.st_geomfromwkb($3::bytea, 4326), $4, $5);
+
+-- name: register
+-- The id of a search.
+select federator.register_tile_search($1, $2, $3, $4::jsonb, $5::jsonb, $6, $7) as id;
+
+-- name: search
+-- A registered search that the caller may use, and his principals as in `collection_mosaic`.
+select t.id, t.search, t.metadata, t.owner, t.is_public, t.created_at, t.used_at, t.use_count, t.used_at < now() - interval '1 hour' as is_stale, principals
+from (select case when $3 then federator.present_principals($2::text[]) else $2::text[] end as principals) as caller
+join federator.tile_search as t on t.id = $1 and (t.is_public or t.owner = any (principals) or 'role:admin' = any (principals));
+
+-- name: note_use
+-- Once an hour: it is kept longer than others of its owner's.
+update federator.tile_search set used_at = now(), use_count = use_count + 1 where id = $1 and used_at < now() - interval '1 hour';
+
+-- name: searches
+-- Those that the caller registered, and those that persons have made public; an administrator's are all.
+select id, search, metadata, owner, is_public, created_at, used_at, use_count, count(*) over () as matched
+from federator.tile_search
+where (owner = any ($1::text[]) or owner is not null and is_public or 'role:admin' = any ($1::text[])) and metadata @> $2::jsonb
+order by created_at desc, id limit $3 offset $4;
+
+-- name: forget_search
+-- By whom it belongs to; nobody's by an administrator.
+delete from federator.tile_search where id = $1 and (owner = any ($2::text[]) or 'role:admin' = any ($2::text[])) returning id;
+
+-- name: shown_collections
+-- Collections that the caller may see and in which he sees items, each with its newest one.
+select federator.collection(c.id, $1::text[]) as content, newest.item, newest.is_public
+from pgstac.collections as c
+cross join lateral federator.mosaic_page(jsonb_build_object('collections', jsonb_build_array(c.id)), $1::text[], null, 1, 0) as newest
+where c.id <> all (federator.hidden_collections($1::text[])) and c.content ->> 'type' = 'Collection' order by c.id limit $2;

@@ -20,6 +20,8 @@ from lineage.settings import LineageSettings
 from tests.api.editing import Editor, editor_on
 from tests.api.samples import creation, item
 from tests.api.server import listening, running
+from tests.api.sharing_site import Site
+from tests.api.tile_site import tile_site
 from tests.conftest import cloned
 
 ITEMS = 57
@@ -52,4 +54,12 @@ def api(postgres: DatabaseSettings, template: str, tmp_path_factory: pytest.Temp
 def editor(postgres: DatabaseSettings, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Editor]:
     """An application in which the token's holder writes; one a module."""
     with editor_on(postgres, template, tmp_path_factory.mktemp("editor")) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def tiles(postgres: DatabaseSettings, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """An application with rasters that lie over each other, for the tests of mosaics and of map services."""
+    folder = tmp_path_factory.mktemp("tiles")
+    with tile_site(postgres, template, folder, searches_per_caller=20, mosaic_time_limit_s=30) as started:
         yield started

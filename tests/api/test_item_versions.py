@@ -181,7 +181,7 @@ def test_without_parameters_it_is_drawn_by_its_hint(site: Site, both: list[dict[
     assert site.http.get(found["assets"]["thumbnail"]["href"]).headers["content-type"] == "image/png"
     layers = site.http.get(f"{base}/WMTSCapabilities.xml")
     assert layers.status_code == 200, layers.text
-    assert "assets=red%7Cbidx%3D1" in layers.text
+    assert "?render={Style}" in layers.text
     point = site.http.get(f"{base}/point/{lon},{lat}").json()
     assert len(point["values"]) == 1
 

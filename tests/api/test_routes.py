@@ -161,7 +161,7 @@ BAD_RASTER = [
     ("preview.png?assets=data|bidx=9", 400),
     ("preview.png?assets=data&rescale=a,b", 400),
     ("preview.png?assets=data&colormap_name=none-such", 400),
-    ("preview.png?assets=data|expression=b1*2", 400),
+    ("preview.png?assets=data|expression=sum(b1)", 400),
     ("point/500,500?assets=data", 400),
     ("bbox/1,2,3.png?assets=data", 404),
 ]
@@ -184,7 +184,7 @@ def test_no_route_takes_a_url(site: Site) -> None:
         for verb in path.values()
         for parameter in verb.get("parameters", [])
     }
-    assert not {"url", "algorithm", "expression"} & names
+    assert "url" not in names
 
 
 def test_assets_elsewhere_are_refused(api: httpx.Client) -> None:

@@ -25,7 +25,7 @@ ANN = Signer("ann", ("user:ann", "group:maps"), "general")
 ITEM = Place("uploads", "field-1")
 GOOD = sign(KEY, ITEM, ANN, 1000)
 names = st.text("AZaz09._~-", min_size=1, max_size=20)
-places = st.builds(Place, names, st.none() | names)
+places = st.builds(Place, names, st.none() | names) | st.builds(lambda name: Place("", None, name), names)
 
 
 @settings(max_examples=60)
@@ -35,12 +35,19 @@ def test_who_signed_is_read_below_the_path_and_nowhere_else(
 ) -> None:
     signer = Signer(other, tuple(principals), "services")
     signature = sign(KEY, place, signer, expires)
-    below = place.path + ("items/x/tiles/0" if place.item is None else "tiles/WebMercatorQuad/0/0/0.png")
+    below = place.path + (
+        "items/x/tiles/0" if place.item is None and place.search is None else "tiles/WebMercatorQuad/0/0/0.png"
+    )
     assert verify(KEY, below, signature, expires - 1) == (signer, expires)
     with pytest.raises(SignatureExpired):
         verify(KEY, below, signature, expires)
     elsewhere = Place(place.collection + "x", place.item).path + "items/x/tiles/0"
-    for path in (elsewhere, f"/stac{below}", below.replace("/items/", "/item/"), "/raster/", ""):
+    other_kind = (
+        below.replace("/collections/", "/searches/")
+        if place.search is None
+        else below.replace("/searches/", "/collections/")
+    )
+    for path in (elsewhere, f"/stac{below}", other_kind, "/raster/", "/raster/wmts", ""):
         with pytest.raises(SignatureInvalid):
             verify(KEY, path, signature, 0)
 

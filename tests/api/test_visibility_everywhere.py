@@ -27,6 +27,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "visibility.md"
 PLACES = {
     "source_id": SOURCE, "format": "png", "tileMatrixSetId": "WebMercatorQuad", "z": "0", "x": "0", "y": "0", "minx": "0.1", "miny": "0.1",
     "maxx": "0.9", "maxy": "0.9", "lon": "0.5", "lat": "0.5", "width": "8", "height": "8", "colorMapId": "viridis",
+    "algorithmId": "hillshade", "search_id": "0" * 32,
     "user_name": "ann", "group_name": "surveyors", "key_id": "none", "level": "0", "path": "000",
 }  # fmt: skip
 NO_ID = "0198f7a0-0000-7000-8000-000000000000"
@@ -119,6 +120,8 @@ def _body(method: str, template: str, collection: str, item: str) -> dict[str, A
 
 
 def _parameters(method: str, template: str) -> dict[str, str]:
+    if template.endswith(("/wmts", "/wms")):
+        return {"request": "GetCapabilities"}
     if template.startswith("/raster"):
         return {"assets": "data"}
     if template.endswith("/aggregate") and method == "GET":
@@ -202,6 +205,18 @@ EVERY_ITEM = [(collection, item, visibility) for item, (collection, visibility) 
 )
 def test_of_collections(site: Site, name: str) -> None:
     _check_all(site, name, ALONE)
+
+
+def test_tiles_of_collections(site: Site) -> None:
+    """What is hidden, for everybody; what is seen, once for each visibility: to draw takes long."""
+    rule, check = _rule("reading the tiles of a collection"), _checker(site)
+    assert rule.expected is not None
+    seen = (("anonymous", "public"), ("shared", "shared"), ("owner", "private"))
+    for route in rule.routes:
+        for caller in CALLERS:
+            for collection, item, visibility in ALONE:
+                if (caller, visibility) in seen or not _sees(caller, visibility):
+                    check(rule, route, caller, collection, item, visibility)
 
 
 @pytest.mark.parametrize("name", ["reading an item", "the history of an item", "changing an item, and who sees it"])

@@ -64,6 +64,14 @@ def _under(prefix: str, *paths: str, method: str = "GET") -> tuple[str, ...]:
 
 _ITEM = "/collections/{collection_id}/items/{item_id}"
 _CATALOG = "/stac/catalogs/{source_id}"
+_COLLECTION = "/collections/{collection_id}"
+_TILE, _BOX = "/tiles/{tileMatrixSetId}/{z}/{x}/{y}", "/bbox/{minx},{miny},{maxx},{maxy}"
+_FEATURES = ("/statistics", "/feature", "/feature.{format}", "/feature/{width}x{height}.{format}")
+_MOSAIC = (
+    "/tiles", "/tiles/{tileMatrixSetId}", _TILE, f"{_TILE}.{{format}}", f"{_TILE}/assets", "/map", "/{tileMatrixSetId}/map.html",
+    "/{tileMatrixSetId}/tilejson.json", "/point/{lon},{lat}", "/point/{lon},{lat}/assets", f"{_BOX}.{{format}}",
+    f"{_BOX}/{{width}}x{{height}}.{{format}}", f"{_BOX}/assets", "/WMTSCapabilities.xml", "/wmts", "/wms",
+)  # fmt: skip
 
 RULES = (
     Rule(
@@ -78,6 +86,7 @@ RULES = (
             *_under("/stac", "/search", "/aggregations", "/aggregate", method="POST"),
             f"POST {_CATALOG}/search",
             *_under("", "/sources", "/lineage/v1/events", "/trace/api/v1/traces/obsolete", "/_mgmt/metrics"),
+            *_under("/raster", "/collections", "/wmts", "/WMTSCapabilities.xml", "/wms", "/searches/", "/searches/list"),
         ),
     ),
     Rule(
@@ -97,6 +106,27 @@ RULES = (
         _READ,
     ),
     Rule(
+        "reading the tiles of a collection",
+        "Of the items that the caller may see; one that he may not see leaves no pixel, no value and no name.",
+        (
+            *_under(f"/raster{_COLLECTION}", "", "/info", *_MOSAIC),
+            *_under(f"/raster{_COLLECTION}", *_FEATURES, method="POST"),
+        ),
+        _READ,
+    ),
+    Rule(
+        "registered searches",
+        "Everybody may register one (`FEDERATOR_ANONYMOUS_SEARCHES`). A person's is his alone, unless he has made it public; that of "
+        "nobody in particular is for who has its id, and is in nobody's list. Whoever uses one sees the items in it that he may see. "
+        "It is removed by whom it belongs to.",
+        (
+            *_under("/raster/searches/{search_id}", "/info", *_MOSAIC),
+            *_under("/raster/searches/{search_id}", *_FEATURES, method="POST"),
+            "POST /raster/searches/register",
+            "DELETE /raster/searches/{search_id}",
+        ),
+    ),
+    Rule(
         "reading an item",
         "An item that is public is seen by those who see its collection.",
         (
@@ -108,7 +138,7 @@ RULES = (
                 "/tiles/{tileMatrixSetId}/{z}/{x}/{y}.{format}", "/map", "/{tileMatrixSetId}/map.html",
                 "/{tileMatrixSetId}/tilejson.json", "/point/{lon},{lat}", "/preview", "/preview.{format}",
                 "/preview/{width}x{height}.{format}", "/bbox/{minx},{miny},{maxx},{maxy}.{format}",
-                "/bbox/{minx},{miny},{maxx},{maxy}/{width}x{height}.{format}", "/WMTSCapabilities.xml",
+                "/bbox/{minx},{miny},{maxx},{maxy}/{width}x{height}.{format}", "/WMTSCapabilities.xml", "/wmts", "/wms",
             ),
             *_under(f"/raster{_ITEM}", "/statistics", "/feature", "/feature.{format}", "/feature/{width}x{height}.{format}", method="POST"),
             "GET /uploads/{upload_id}/data.tif",
@@ -237,6 +267,7 @@ RULES = (
         "These tell nothing of collections and items.",
         (
             *_under("/stac", "/conformance", "/_mgmt/ping", "/_mgmt/health"),
+            *_under("/raster", "/", "/conformance", "/algorithms", "/algorithms/{algorithmId}"),
             *_under("/raster", "/tileMatrixSets", "/tileMatrixSets/{tileMatrixSetId}", "/colorMaps", "/colorMaps/{colorMapId}"),
             *_under("/lineage/v1/log", "/checkpoint", "/keys", "/consistency", "/tile/{level}/{path}", "/verify.py"),
             *_under("", "/trace/api/status", "/_mgmt/ping", "/_mgmt/health"),

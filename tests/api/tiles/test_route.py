@@ -50,11 +50,13 @@ def test_previews_and_boxes_without_area_are_bounded_too(tmp_path: Path) -> None
 
 def test_only_what_waits_has_a_turn_in_a_thread(tmp_path: Path) -> None:
     app = create_raster_app(ApiSettings(data_dir=tmp_path))
+    app.fill()
 
     def calls(dependant: Any) -> set[Any]:
         return {one.call for one in dependant.dependencies}.union(*map(calls, dependant.dependencies), set())
 
-    tiles = [one for one in _dependants(app) if one.path and one.path.endswith("tiles/{tileMatrixSetId}/{z}/{x}/{y}")]
+    ending = "{item_id}/tiles/{tileMatrixSetId}/{z}/{x}/{y}"
+    tiles = [one for one in _dependants(app) if one.path and one.path.endswith(ending)]
     assert tiles
     for tile in tiles:
         assert {one for one in calls(tile) if one.__name__ != "called"} == {item_of}
