@@ -59,6 +59,7 @@ def test_ids_tell_nothing_and_the_same_search_has_one(site: Site) -> None:
 def test_lists_show_the_caller_s_and_what_persons_made_public(site: Site) -> None:
     own = _registered(site, "other", {"collections": [FIELDS], "ids": ["old"]}, name="of bob")
     unlisted = _registered(site, "anonymous", {"ids": ["left"]})
+    assert _registered(site, "other", {"ids": ["low"]}) != own
     found = {
         who: site.done(who, "GET", "/raster/searches/list?limit=1000")
         for who in ("anonymous", "owner", "other", "admin")
