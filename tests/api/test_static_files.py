@@ -27,6 +27,7 @@ NOT_OF_THE_PAGE = {
     "NOT_IN_PARTS", "PARTS_INCOMPLETE", "PARTS_UNAVAILABLE", "PART_UNKNOWN", "SENT_IN_PARTS", "LENGTH_UNKNOWN", "LENGTH_REQUIRED",
     "TUS_VERSION", "UNSUPPORTED_MEDIA_TYPE", "INVALID_HEADER", "HEADER_MISSING", "EXTENSION_UNSUPPORTED", "CHECKSUM_ALGORITHM",
     "INVALID_DIGEST", "DIGEST_ALGORITHM", "METHOD_NOT_ALLOWED", "NOT_READY", "INVALID_BODY", "BODY_TOO_LARGE", "TOO_MANY",
+    "RASTER_DAMAGED",
 }  # fmt: skip
 #: An exception or a problem with its code, its status before it or not.
 RAISED = re.compile(r'(?:UploadRejected|Problem|Rejected|_reject\w*)\(\s*(?:\d+, )?"([A-Z_]{4,})"')
