@@ -39,12 +39,10 @@ async def rebuild(conn: Connection, *, batch_size: int = BATCH) -> int:
         await conn.execute(sql("graph.lock"))
         await conn.execute(sql("graph.empty"))
         await conn.execute(sql("graph.advance"), (0,))
-        total, looked_at = 0, batch_size
+        total = 0
         while done := await project_batch(conn, batch_size):
             total += done
-            if total >= looked_at:  # plans that were made for empty tables do not serve full ones
-                await conn.execute(sql("graph.analyze"))
-                looked_at *= 4
+        await conn.execute(sql("graph.analyze"))
         return total
 
 
