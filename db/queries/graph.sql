@@ -115,8 +115,9 @@ select next_seq as size from lineage.projection where name = 'graph';
 select coalesce(max(seq) + 1, 0) as size from lineage.event where recorded_at <= $1;
 
 -- name: step
--- One step of a walk; see the function.
-select * from lineage.step($1::uuid[], $2, $3::text[], $4, $5::real, $6::text[], $7::text[], $8::uuid, $9::uuid);
+-- One step of a walk; see the function. Columns in the order of lineage/graph.py's Link, then what is known of the other end; ids as texts.
+select child::text, parent::text, role, assertion, confidence::text::float8, rule, seq, run::text, label, kind, name, items, shown
+from lineage.step($1::uuid[], $2, $3::text[], $4, $5::real, $6::text[], $7::text[], $8::uuid, $9::uuid);
 
 -- name: page_ends
 -- Every 1,000th child of an entity, so that the first of very many need not wait for the last.
