@@ -6,8 +6,10 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import batched, pairwise
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 from uuid import UUID
+
+from psycopg.rows import TupleRow, tuple_row
 
 from db.pools import Connection
 from db.queries import sql
@@ -33,8 +35,7 @@ class Filter:
     roles: tuple[str, ...] = USUAL_ROLES
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
+class Node(NamedTuple):
     """An entity as a caller may see it.
 
     Attributes:
@@ -58,8 +59,7 @@ class Node:
         return min((place[2] for place in self.places), key=order.index, default="unknown")
 
 
-@dataclass(frozen=True, slots=True)
-class Link:
+class Link(NamedTuple):
     """An edge: `child` came of `parent`."""
 
     child: str
@@ -73,8 +73,7 @@ class Link:
     label: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """One step of a walk: a node that was not met before, or None, and the edge that led there, or None of the root."""
 
     node: Node | None
@@ -135,34 +134,33 @@ async def walk(conn: Connection, roots: Sequence[Node], *, upward: bool, wanted:
         if root.id not in seen:
             seen.add(root.id)
             yield Found(root, None)
-    frontier = [UUID(root.id) for root in roots]
+    frontier = [root.id for root in roots]
     for depth in range(1, wanted.depth + 1):
-        following: list[UUID] = []
+        following: list[str] = []
         async for rows in _pages(conn, frontier, upward=upward, wanted=wanted):
             hidden: set[str] = set()
             for row in rows:
-                found = _found(row, depth if upward else -depth, upward=upward)
-                assert found.node is not None
-                assert found.link is not None
-                if row["shown"] == "hidden":
-                    if found.node.id in hidden:
+                link = _link_of(row)
+                other = link.parent if upward else link.child
+                if _shown(row) == "hidden":
+                    if other in hidden:
                         continue  # several look like one
-                    hidden.add(found.node.id)
-                if found.node.id in seen:
-                    yield Found(None, found.link)
+                    hidden.add(other)
+                if other in seen:
+                    yield Found(None, link)
                     continue
-                seen.add(found.node.id)
-                yield found
-                if row["shown"] == "whole":
-                    following.append(row["parent"] if upward else row["child"])
+                seen.add(other)
+                yield Found(_node_of(row, other, depth if upward else -depth), link)
+                if _shown(row) == "whole":
+                    following.append(other)
         frontier = following
         if not frontier:
             return
 
 
 async def _pages(
-    conn: Connection, frontier: Sequence[UUID], *, upward: bool, wanted: Filter
-) -> AsyncIterator[list[dict[str, Any]]]:
+    conn: Connection, frontier: Sequence[str], *, upward: bool, wanted: Filter
+) -> AsyncIterator[list[TupleRow]]:
     """The edges of a whole level, in portions."""
     if len(frontier) == 1 and not upward:
         ends = await (await conn.execute(sql("graph.page_ends"), (frontier[0],))).fetchall()
@@ -176,33 +174,37 @@ async def _pages(
 
 async def _step(
     conn: Connection,
-    entities: Sequence[UUID],
+    entities: Sequence[str],
     *,
     upward: bool,
     wanted: Filter,
     between: tuple[UUID | None, UUID | None] = (None, None),
-) -> list[dict[str, Any]]:
+) -> list[TupleRow]:
+    """Rows as `_link_of` and `_node_of` read them. Most edges lead to what was met before, so values are made as late as can be."""
     parameters = (
-        list(entities), upward, list(wanted.principals), wanted.as_of, wanted.min_confidence, list(wanted.assertions), list(wanted.roles),
-        *between,
+        f"{{{','.join(entities)}}}", upward, list(wanted.principals), wanted.as_of, wanted.min_confidence, list(wanted.assertions),
+        list(wanted.roles), *between,
     )  # fmt: skip
-    return await (await conn.execute(sql("graph.step"), parameters)).fetchall()
+    async with conn.cursor(row_factory=tuple_row) as cursor:
+        return await (await cursor.execute(sql("graph.step"), parameters)).fetchall()
 
 
-def _found(row: dict[str, Any], depth: int, *, upward: bool) -> Found:
-    child, shown = str(row["child"]), row["shown"]
+def _shown(row: TupleRow) -> str:
+    return row[-1]  # type: ignore[no-any-return]
+
+
+def _link_of(row: TupleRow) -> Link:
+    if _shown(row) == "hidden":
+        child, _, role, assertion = row[:4]
+        return Link(child, f"hidden:{child}", role, assertion, 0.0, "", None)
+    return Link(*row[:9])
+
+
+def _node_of(row: TupleRow, identity: str, depth: int) -> Node:
+    kind, name, items, shown = row[9:]
     if shown == "hidden":
-        node = Node(f"hidden:{child}", "redacted", None, (), depth)
-        return Found(node, Link(child, node.id, row["role"], row["assertion"], 0.0, "", None))
-    parent = str(row["parent"])
-    node = Node(
-        parent if upward else child, row["kind"], row["name"], _places(row["items"]) if shown == "whole" else (), depth
-    )
-    run = str(row["run"]) if row["run"] else None
-    link = Link(
-        child, parent, row["role"], row["assertion"], round(row["confidence"], 4), row["rule"], row["seq"], run, row["label"]
-    )  # fmt: skip
-    return Found(node, link)
+        return Node(identity, "redacted", None, (), depth)
+    return Node(identity, kind, name, _places(items) if shown == "whole" else (), depth)
 
 
 async def gather(
@@ -251,7 +253,7 @@ class _Way:
         self._conn, self._goal, self._wanted = conn, goal, wanted
         self.nodes = {start.id: start}
         self._links: dict[str, Link] = {}
-        self._frontier = [UUID(start.id)]
+        self._frontier = [start.id]
         self._depth = 0
         self._start = start
 
@@ -268,13 +270,11 @@ class _Way:
         rows = await _step(self._conn, self._frontier, upward=True, wanted=self._wanted)
         self._frontier = []
         for row in rows:
-            found = _found(row, self._depth, upward=True)
-            assert found.node is not None
-            assert found.link is not None
-            if row["shown"] != "hidden" and found.node.id not in self.nodes:
-                self.nodes[found.node.id], self._links[found.node.id] = found.node, found.link
-                if row["shown"] == "whole":
-                    self._frontier.append(row["parent"])
+            link = _link_of(row)
+            if _shown(row) != "hidden" and link.parent not in self.nodes:
+                self.nodes[link.parent], self._links[link.parent] = _node_of(row, link.parent, self._depth), link
+                if _shown(row) == "whole":
+                    self._frontier.append(link.parent)
         return self._graph() if self._goal.id in self.nodes else None
 
     def _graph(self) -> Graph:

@@ -1,6 +1,9 @@
 -- name: try_lock
--- One projector at a time; to the transaction's end.
-select pg_try_advisory_xact_lock(hashtext('lineage.projector')) as locked;
+-- One projector at a time; to the transaction's end, as what its statements are planned with: once, and by indexes. What a connection planned
+-- while the graph was empty read all of it later, once for each batch, and compared each row with each id that was asked for.
+select pg_try_advisory_xact_lock(hashtext('lineage.projector')) as locked, set_config('plan_cache_mode', 'force_generic_plan', true),
+    set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true), set_config('enable_hashjoin', 'off', true),
+    set_config('enable_mergejoin', 'off', true), set_config('enable_material', 'off', true);
 
 -- name: lock
 -- A rebuild waits for the projector that is at it.
@@ -19,7 +22,7 @@ update lineage.projection set next_seq = $1 where name = 'graph';
 truncate lineage.entity, lineage.entity_item, lineage.edge, lineage.run, lineage.item_version;
 
 -- name: analyze
--- While they grow.
+-- For those who read what was made at once.
 analyze lineage.entity, lineage.entity_item, lineage.edge, lineage.item_version;
 
 -- name: facts
@@ -30,7 +33,10 @@ from lineage.event where seq >= $1 order by seq limit $2;
 -- name: places
 -- Items that are known, by their place. Lists come as JSON: drivers take longer to write arrays than the database to read them.
 select p.collection, p.item_id, p.entity, p.status, p.successor, p.first_seq, p.status_seq
-from json_to_recordset($1::json) as wanted (collection text, item_id text) join lineage.entity_item as p using (collection, item_id);
+from json_to_recordset($1::json) as wanted (collection text, item_id text)
+cross join lateral (
+    select * from lineage.entity_item as i where i.collection = wanted.collection and i.item_id = wanted.item_id limit 1
+) as p;
 
 -- name: entities
 -- By id.
@@ -45,10 +51,12 @@ select id, name, family from lineage.entity where family = any ($1::text[]);
 select * from lineage.edge where child = any ($1::uuid[]) and superseded_by is null;
 
 -- name: open_versions
--- The present version of items.
+-- The present version of items, one by one.
 select v.collection, v.item_id, v.version, v.kind, v.from_seq, v.valid_from, v.item_sha256
 from json_to_recordset($1::json) as wanted (collection text, item_id text)
-join lineage.item_version as v using (collection, item_id) where v.to_seq is null;
+cross join lateral (
+    select * from lineage.item_version as o where o.collection = wanted.collection and o.item_id = wanted.item_id and o.to_seq is null limit 1
+) as v;
 
 -- name: commitments
 -- Parents behind hashes.
@@ -107,8 +115,9 @@ select next_seq as size from lineage.projection where name = 'graph';
 select coalesce(max(seq) + 1, 0) as size from lineage.event where recorded_at <= $1;
 
 -- name: step
--- One step of a walk; see the function.
-select * from lineage.step($1::uuid[], $2, $3::text[], $4, $5::real, $6::text[], $7::text[], $8::uuid, $9::uuid);
+-- One step of a walk; see the function. Columns in the order of lineage/graph.py's Link, then what is known of the other end; ids as texts.
+select child::text, parent::text, role, assertion, confidence::text::float8, rule, seq, run::text, label, kind, name, items, shown
+from lineage.step($1::uuid[], $2, $3::text[], $4, $5::real, $6::text[], $7::text[], $8::uuid, $9::uuid);
 
 -- name: page_ends
 -- Every 1,000th child of an entity, so that the first of very many need not wait for the last.

@@ -126,6 +126,23 @@ async def test_a_rebuild_gives_the_same_rows_whatever_the_batches(pool: Pool, ke
             assert await rows(conn) == first, size
 
 
+async def test_what_was_planned_while_the_graph_was_empty_does_not_read_all_of_it_for_each_batch(
+    pool: Pool, keys: Signer
+) -> None:
+    made = [registered(f"{L1C[:-6]}{number:06}") for number in range(60)] + [own("a"), own("a", Kind.UPDATE)]
+    async with pool.connection() as conn, conn.transaction():
+        await log.append(conn, *made)
+    await sequence(pool, keys)
+    async with pool.connection() as conn:
+        for _ in range(15):  # a statement is prepared at its sixth time, and its plan is kept five times later
+            assert await project_batch(conn, 1) == 1
+        async with conn.transaction():
+            assert await project_batch(conn, 100) >= len(made) - 15
+            tables = "select relname, seq_scan from pg_stat_xact_user_tables where schemaname = 'lineage' and relname = any ($1)"
+            scans = await (await conn.execute(tables.encode(), (list(TABLES),))).fetchall()
+    assert {row["relname"]: row["seq_scan"] for row in scans} == dict.fromkeys(TABLES, 0)
+
+
 async def test_a_projector_that_is_killed_repeats_its_batch(pool: Pool, keys: Signer) -> None:
     await tell(pool, keys, registered(L1C))
     async with pool.connection() as conn, conn.transaction():
