@@ -1,7 +1,7 @@
 """Documents of items as they were: what was replaced or deleted is kept as pgstac stored it, and becomes a document when somebody looks.
 
-The trigger of 0024_graph.sql keeps rows in the transaction of the change; a worker makes documents of them. A document is found by the hash
-that the event of its making names, so it is proven by the log or not given out.
+The trigger of 0030_past_items.sql keeps rows in the transaction of the change; a worker makes documents of them. A document is found by the
+hash that the event of its making names, so it is proven by the log or not given out.
 """
 
 from __future__ import annotations

@@ -200,17 +200,18 @@ select doc, links from lineage.past_item where collection = $1 and item_id = $2 
 
 -- name: raw_past_items
 -- Replaced documents that nobody has looked at yet; others leave them alone meanwhile.
-select id, collection, item_id, public.st_asgeojson(geometry, 20) as geometry, content, base_item::text as base_item
+select id, collection, item_id, public.st_asgeojson(geometry, 20) as geometry, coalesce(stored::text, content) as content, base_item::text as base_item
 from lineage.past_item where doc is null order by id limit $1 for update skip locked;
 
 -- name: raw_past_items_of
 -- The same of one item, for a reader who does not wait for a worker.
-select id, collection, item_id, public.st_asgeojson(geometry, 20) as geometry, content, base_item::text as base_item
+select id, collection, item_id, public.st_asgeojson(geometry, 20) as geometry, coalesce(stored::text, content) as content, base_item::text as base_item
 from lineage.past_item where collection = $1 and item_id = $2 and doc is null order by id desc limit 100;
 
 -- name: settle_past_items
 -- Their documents.
-update lineage.past_item as p set item_sha256 = d.sha256, doc = d.doc, links = d.links, geometry = null, content = null, base_item = null
+update lineage.past_item as p set item_sha256 = d.sha256, doc = d.doc, links = d.links, geometry = null, content = null, stored = null,
+    base_item = null
 from unnest($1::bigint[], $2::bytea[], $3::text[], $4::text[]) as d (id, sha256, doc, links) where p.id = d.id;
 
 -- name: status
