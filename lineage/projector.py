@@ -88,7 +88,8 @@ class _Wanted:
 def _wanted(facts: Iterable[Fact]) -> _Wanted:
     found = _Wanted()
     for fact in facts:
-        _want_parents(found, fact, fact.body)
+        if "inputs" in fact.body:
+            _want_parents(found, fact, fact.body)
         run = fact.body.get("run")
         if isinstance(run, dict):
             with suppress(ValueError):

@@ -138,9 +138,11 @@ async def test_what_was_planned_while_the_graph_was_empty_does_not_read_all_of_i
             assert await project_batch(conn, 1) == 1
         async with conn.transaction():
             assert await project_batch(conn, 100) >= len(made) - 15
-            tables = "select relname, seq_scan from pg_stat_xact_user_tables where schemaname = 'lineage' and relname = any ($1)"
-            scans = await (await conn.execute(tables.encode(), (list(TABLES),))).fetchall()
-    assert {row["relname"]: row["seq_scan"] for row in scans} == dict.fromkeys(TABLES, 0)
+            read = b"select relname, seq_scan, idx_tup_fetch from pg_stat_xact_user_tables where relid = any ($1::text[]::regclass[])"
+            names = [f"lineage.{table}" for table in TABLES]
+            found = await (await conn.execute(read, (names,))).fetchall()
+    assert {row["relname"]: row["seq_scan"] for row in found} == dict.fromkeys(TABLES, 0)
+    assert {row["relname"]: row["idx_tup_fetch"] for row in found}["item_version"] == 0, "all that come are new"
 
 
 async def test_a_projector_that_is_killed_repeats_its_batch(pool: Pool, keys: Signer) -> None:
