@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
@@ -12,11 +12,28 @@ from hypothesis import strategies as st
 from lineage.documents import MAX_DEPTH, DocumentInvalid, Told, inputs_of, read
 from lineage.names import read as read_name
 from tests.lineage.parentage import GRD, L1C, L2A, L2A_TILES
+from tests.shared import shared_path
 from tests.size import sized
 
-MANIFEST = (Path(__file__).parent / "data" / "S1A_IW_GRDH_manifest.safe").read_bytes()
 SL1 = "S1A_IW_SL1__1_DV_20210809T173951_20210809T174021_039156_049F13_E33E"
 RAW = "S1A_IW_RAW__0SDV_20210809T173949_20210809T174021_039156_049F13_3092"
+#: The form of a Sentinel-1 manifest: resources within processing steps within resources, default namespaces in the depth.
+MANIFEST = f"""<?xml version="1.0" encoding="UTF-8"?>
+<xfdu:XFDU xmlns:xfdu="urn:ccsds:schema:xfdu:1" xmlns:safe="http://www.esa.int/safe/sentinel-1.0"><metadataSection>
+<safe:processing name="GRD Post Processing"><safe:facility country="France" name="S1 Core Ground Segment"><safe:software
+ name="Sentinel-1 IPF" version="003.31"/></safe:facility>
+<safe:resource name="{SL1}.SAFE" role="Level-1 Intermediate SLC Product">
+<safe:processing name="SLC Processing"><safe:facility name="S1 Core Ground Segment"><safe:software
+ name="Sentinel-1 IPF" version="003.31"/></safe:facility>
+<safe:resource name="/data/localWD/1/S1A_AUX_PP1_V20190228T092500_G20210104T141253.SAFE" role="AUX_PP1"/>
+<safe:resource name="/data/localWD/1/S1A_AUX_CAL_V20190228T092500_G20210104T141310.SAFE" role="AUX_CAL"/>
+<safe:resource name="/data/localWD/1/S1A_AUX_INS_V20190228T092500_G20190227T100643.SAFE" role="AUX_INS"/>
+<safe:resource name="{RAW}.SAFE" role="Level-0 Product">
+<safe:processing name="Generation of L0"><safe:facility name="PAC1"><safe:software name="" version=""/></safe:facility>
+<safe:resource name="Product Format Specifications" role="Applicable Document" version="13.0"/>
+<safe:resource name="Unknown" role="Raw Data"><processing xmlns="http://www.esa.int/safe/sentinel-1.0" name="Slice"><resource
+ name="Downlinked Stream" role="Raw Data"/></processing></safe:resource>
+</safe:processing></safe:resource></safe:processing></safe:resource></safe:processing></metadataSection></xfdu:XFDU>""".encode()
 MTL = b"""GROUP = LANDSAT_METADATA_FILE
   GROUP = PRODUCT_CONTENTS
     LANDSAT_PRODUCT_ID = "LC08_L2SP_193026_20200914_20200919_02_T1"
@@ -37,8 +54,13 @@ def tile(identity: str) -> bytes:
     return f"<n1:Level-2A_Tile_ID xmlns:n1='x'>{head}</n1:Level-2A_Tile_ID>".encode()
 
 
-def test_a_sentinel_1_manifest_tells_the_whole_tree() -> None:
-    found = read(MANIFEST)
+def published_manifest() -> bytes:
+    return shared_path("lineage", "safe", "S1A_IW_GRDH_1SDV_20210809T173953_manifest.safe").read_bytes()
+
+
+@pytest.mark.parametrize("manifest", [lambda: MANIFEST, published_manifest], ids=["form", "published"])
+def test_a_sentinel_1_manifest_tells_the_whole_tree(manifest: Callable[[], bytes]) -> None:
+    found = read(manifest())
     assert (found.kind, found.software) == ("safe-manifest", {"Sentinel-1 IPF": "003.31"})
     assert [one for one in found.parents if one.role == "input"] == [Told("", SL1, "input"), Told(SL1, RAW, "input")]
     assert {one.parent[:11] for one in found.parents if one.role == "aux"} == {

@@ -13,9 +13,11 @@ from rasterio.enums import ColorInterp
 from rasterio.shutil import copy
 from rasterio.transform import from_origin
 
+from tests.shared import SHARED
+
 SIDE = 300
 #: Real ones, of which most kinds of trouble are known; tests that need them are skipped where they are not.
-REAL = Path("/work/shared/rasters")
+REAL = SHARED / "rasters"
 
 
 @dataclass(frozen=True, slots=True)
