@@ -231,7 +231,7 @@ def torture(server: Server, wire: Wire, client: str, path: Path, plan: Plan) -> 
     finally:
         done.set()
         thread.join()
-    state = httpx.get(url.replace(str(wire.port), str(server.port)), timeout=60).raise_for_status().json()
+    state = _state(url.replace(str(wire.port), str(server.port)))
     file = server.data_dir / "uploads" / state["id"] / "original"
     return {
         "state": state,
@@ -241,6 +241,19 @@ def torture(server: Server, wire: Wire, client: str, path: Path, plan: Plan) -> 
         "sent": wire.sent,
         "seconds": time.monotonic() - begun,
     }
+
+
+def _state(url: str) -> dict[str, Any]:
+    """What the service says of an upload; what answered a moment ago may have been a worker of the killed one, that was just ending."""
+    until = time.monotonic() + 60
+    while True:
+        try:
+            found: dict[str, Any] = httpx.get(url, timeout=60).raise_for_status().json()
+            return found
+        except httpx.TransportError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.1)
 
 
 def sha256_of(path: Path) -> str:

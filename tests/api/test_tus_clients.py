@@ -17,12 +17,13 @@ from db.settings import DatabaseSettings
 from tests.api.tus_site import BODY, VERSION, TusSite, metadata, serving
 from tests.conftest import cloned
 from tests.demo import free_port
+from tests.size import sized
 from tests.tus_clients import environment
 from tests.tus_clients.recorder import recording
 from tests.uploads_torture import CLIENTS, Plan, make_file, sha256_of, torture, under
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
-SIZE = 24 * 2**20
+SIZE = sized(16, 24) * 2**20
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +41,7 @@ def test_cuts_and_kills_change_no_byte(
 ) -> None:  # fmt: skip
     if client != "tuspy":
         request.getfixturevalue("javascript")
-    plan = Plan(SIZE, cuts=2, kills=3, bytes_per_s=6 * 2**20, chunk_bytes=chunk_bytes, seed=chunk_bytes % 97)
+    plan = Plan(SIZE, cuts=2, kills=sized(1, 3), bytes_per_s=6 * 2**20, chunk_bytes=chunk_bytes, seed=chunk_bytes % 97)
     make_file(tmp_path / "sent.tif", SIZE, plan.seed)
     with cloned(postgres, template) as database, under(database, tmp_path, plan.bytes_per_s) as (server, wire):
         found = torture(server, wire, client, tmp_path / "sent.tif", plan)
