@@ -186,7 +186,7 @@ def test_the_same_features_in_the_same_order_key_for_key(pair: Pair, data: st.Da
 
 
 @given(st.data())
-@settings(max_examples=sized(20, 40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=sized(10, 40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_pages_together_are_the_whole_search_and_back_again(pair: Pair, data: st.DataObject) -> None:
     body = search_of(data.draw) | {"limit": 500}
     body.pop("fields", None)

@@ -27,7 +27,7 @@ from tests.api.server import running
 from tests.conftest import cloned
 from tests.size import sized
 
-NUMBER = sized(3_000, 20_000)
+NUMBER = sized(2_000, 20_000)
 #: Items of a page: eighty pages at least.
 LIMIT = NUMBER // 80
 #: Items with these last digits are never touched.

@@ -11,9 +11,9 @@ import pytest
 from tests.contract.conftest import Served
 from tests.size import FULL, sized
 
-CALLS = sized(1_000, 10_000)
+CALLS = sized(400, 10_000)
 #: Cases for each operation and phase; enough for as many calls over all operations. Coverage alone makes nine thousand.
-CASES = 30
+CASES = sized(12, 30)
 PHASES = "examples,coverage,fuzzing" if FULL else "examples,fuzzing"
 
 

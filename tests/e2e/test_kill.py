@@ -21,7 +21,7 @@ from tests.upstreams import serve
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(600)]
 
-PRODUCTS = sized(1_200, 5_000)
+PRODUCTS = sized(700, 5_000)
 SOURCE = """
 id = "many"
 title = "Demonstration upstream"

@@ -165,7 +165,7 @@ async def test_kill_9_leaves_items_and_events_together(bench: Bench, database: D
         "PGUSER": database.pguser, "PGPASSWORD": database.pgpassword.get_secret_value(),
     }  # fmt: skip
     rng = random.Random(1)
-    for attempt in range(sized(3, 5)):
+    for attempt in range(sized(2, 5)):
         with subprocess.Popen([sys.executable, "-c", CHILD, str(attempt * 10_000)], env=environment) as child:
             await until_written(database, attempt * 10_000)
             time.sleep(rng.uniform(0, 0.3))

@@ -63,7 +63,7 @@ async def read(pool: Pool, stop: asyncio.Event) -> Counter[str]:
 
 @pytest.mark.slow
 async def test_six_workers_and_two_readers(database: DatabaseSettings) -> None:
-    products = [one for one in catalogue(sized(120, 320), seed=9) if one.geometry()]
+    products = [one for one in catalogue(sized(80, 320), seed=9) if one.geometry()]
     everything = in_pages(offers(products), random.Random(4), 40)
     async with open_pool(database, min_size=2, max_size=WORKERS + 4) as pool:
         await ensure_collections(pool)

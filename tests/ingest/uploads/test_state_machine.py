@@ -346,7 +346,7 @@ def test_every_order_of_things_keeps_the_promises(
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=sized(25, 60),
+            max_examples=sized(15, 60),
             stateful_step_count=30,
             deadline=None,
             suppress_health_check=list(HealthCheck),
