@@ -69,7 +69,7 @@ def up() -> None:
     settings = _settings()
     from api.supervisor import up as run
 
-    raise typer.Exit(run(settings.public_url.rstrip("/"), Path(settings.data_dir)))
+    raise typer.Exit(run(settings))
 
 
 @app.command()

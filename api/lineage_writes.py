@@ -79,7 +79,7 @@ async def tell_document(collection: CollectionName, item: ItemName, request: Req
         raise Problem(400, "DOCUMENT_INVALID", str(error)) from None
     if not read.parents and not read.tile:
         raise Problem(422, "DOCUMENT_SAYS_NOTHING", "the document names no parent of the product")
-    sha256 = hashlib.sha256(data).digest()
+    sha256, kept = await asyncio.to_thread(lambda: (hashlib.sha256(data).digest(), zlib.compress(data, 6)))
 
     async def work(conn: Connection) -> tuple[bool, list[dict[str, Any]]]:
         told = await _item(conn, author, collection, item)
@@ -89,7 +89,7 @@ async def tell_document(collection: CollectionName, item: ItemName, request: Req
             raise Problem(403, "NOT_ALLOWED", "only who may write the item may tell where it comes from")
         inputs, derivations = await _parents(conn, read, item)
         claim = (
-            collection, item, sha256, told.entity, author.actor, zlib.compress(data, 6), "read",
+            collection, item, sha256, told.entity, author.actor, kept, "read",
             Jsonb({"kind": read.kind, "parents": len(inputs) + len(derivations)}),
         )  # fmt: skip
         row = await (await conn.execute(sql("graph.put_claim"), claim)).fetchone()

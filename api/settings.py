@@ -128,6 +128,11 @@ class ApiSettings(BaseSettings):
         parse_networks(value)
         return value
 
+    def local_url(self) -> str:
+        """Where this machine reaches the API, whatever stands between it and its users."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104 - every address, this one too
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
     def asset_networks_allowed(self) -> tuple[Network, ...]:
         """Networks that rasters may be read from besides the public internet."""
         return parse_networks(self.asset_networks)

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import httpx
 
+from api.settings import ApiSettings
 from db import cluster, resolve
 from db.errors import DbError
 from db.migrate import migrate
@@ -247,15 +248,16 @@ async def say_first_steps(public_url: str) -> None:
         print(line, flush=True)  # noqa: T201 - to the terminal alone: the token is for no log
 
 
-def up(public_url: str, data_dir: Path) -> int:
+def up(settings: ApiSettings) -> int:
     """`python -m api up`: everything with the operator's own sources, until Ctrl-C. Returns the exit status."""
+    public_url = settings.public_url.rstrip("/")
 
     async def announce(steps: Steps, stopping: asyncio.Event) -> None:
-        await wait_for_http(f"{public_url}/_mgmt/ping", timeout_s=60, stopping=stopping)
+        await wait_for_http(f"{settings.local_url()}/_mgmt/ping", timeout_s=60, stopping=stopping)
         await say_first_steps(public_url)
         steps.say(f"ready: {public_url}/ (STAC API: {public_url}/stac)")
 
-    return asyncio.run(supervise(standard_parts(), data_dir=data_dir, on_ready=announce))
+    return asyncio.run(supervise(standard_parts(), data_dir=settings.data_dir, on_ready=announce))
 
 
 def down(data_dir: Path) -> int:

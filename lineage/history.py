@@ -42,6 +42,12 @@ async def events_from(
     return [shown(row) for row in rows]
 
 
+async def size(conn: AsyncConnection[Row]) -> int:
+    """How many events have a number; those are all there for who asks for them afterwards."""
+    row = await (await conn.execute(sql("lineage.newest_checkpoint"))).fetchone()
+    return int(row["size"]) if row else 0
+
+
 async def newest_note(conn: AsyncConnection[Row], *, cosigned: bool = False) -> str | None:
     """The newest signed checkpoint, None before the log has begun; `cosigned`: with the lines of witnesses that there are."""
     row = await (await conn.execute(sql("lineage.newest_checkpoint"))).fetchone()

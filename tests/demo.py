@@ -182,8 +182,8 @@ def main() -> int:
     async def on_ready(steps: Steps, stopping: asyncio.Event) -> None:
         with steps.step("waiting for upstreams and API"):
             await wait_for_http(f"{upstream_url}/_control", timeout_s=60, stopping=stopping)
-            await wait_for_http(f"{settings.public_url}/_mgmt/ping", timeout_s=60, stopping=stopping)
-        async with httpx.AsyncClient(base_url=settings.public_url, timeout=30) as http:
+            await wait_for_http(f"{settings.local_url()}/_mgmt/ping", timeout_s=60, stopping=stopping)
+        async with httpx.AsyncClient(base_url=settings.local_url(), timeout=30) as http:
             item = await sample_item(http)
             await harvest_all(env, steps, data_dir / "log" / "harvest.log", is_first=item is None)
             if item is None:

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ import pytest
 from api.settings import ApiSettings
 from db.pools import open_pool
 from db.settings import DatabaseSettings
-from lineage import log, verify
+from lineage import history, log, verify
 from lineage.events import Event
 from lineage.export import export
 from lineage.keys import Signer
@@ -218,6 +219,27 @@ def test_a_stream_goes_on_where_the_client_left_and_hides_what_is_hidden(site: S
         threading.Thread(target=site.log, args=(event(311),)).start()
         number, told = next(messages)
         assert (number, told["seq"], told["item_id"]) == (310, 310, "item-311")
+
+
+def test_a_stream_looks_once_at_what_its_reader_may_not_see(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    look = history.events_from
+
+    async def noted(conn: Any, seq: int, *rest: Any) -> Any:
+        asked.append(seq)
+        return await look(conn, seq, *rest)
+
+    monkeypatch.setattr("api.feed.history.events_from", noted)
+    site.log(event(299))  # private
+    size = verify.parse_checkpoint(site.get("/checkpoint").text).size
+    with site.http.stream("GET", f"/lineage/v1/events?from_seq={size - 1}", headers=STREAM) as answer:
+        messages, until = _messages(answer), time.monotonic() + 20
+        while size not in asked:
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        site.log(event(312))
+        assert next(messages)[0] == size
+    assert asked[0] == size - 1
 
 
 def test_a_last_event_id_that_is_no_number_is_refused(site: Site) -> None:
