@@ -82,7 +82,8 @@ async def answered(request: Request, conn: Connection, wanted: list[UUID], asked
         value["links"] = [{"rel": "next", "href": following}] if following else []
     if asked.form == "svg":
         headers["Content-Security-Policy"] = "default-src 'none'; style-src 'unsafe-inline'"
-    return Response(form.write(value, times, parts.root), media_type=form.media_type, headers=headers)
+    text = await asyncio.to_thread(form.write, value, times, parts.root)
+    return Response(text, media_type=form.media_type, headers=headers)
 
 
 async def _times(conn: Connection, numbers: list[int]) -> dict[int, str]:
@@ -263,9 +264,8 @@ async def path(
         value, form, times = native(found), FORMATS[asked.form], {}
         if form.needs_times:
             times = await _times(conn, [link.seq for link in found.links if link.seq is not None])
-    return Response(
-        form.write(value, times, parts_of(request).root), media_type=form.media_type, headers={"Vary": "Accept"}
-    )
+    text = await asyncio.to_thread(form.write, value, times, parts_of(request).root)
+    return Response(text, media_type=form.media_type, headers={"Vary": "Accept"})
 
 
 async def _node(conn: Connection, name: str, principals: tuple[str, ...]) -> graph.Node:

@@ -149,7 +149,7 @@ async def alerts(
         found = await _one(conn, caller, watch_id)
         size = await graph.log_size(conn)
         entities = [found["entity"]] if found["entity"] else await _ancestors(conn, caller, size)
-        parameters = (entities, max(from_seq, found["from_seq"]), list(caller.principals), limit)
+        parameters = (entities, max(from_seq, found["from_seq"]), list(caller.principals), limit, size)
         rows = await (await conn.execute(sql("graph.alerts"), parameters)).fetchall()
     following = rows[-1]["seq"] + 1 if len(rows) == limit else size
     return {"alerts": [history.shown(row) for row in rows], "next_seq": following}

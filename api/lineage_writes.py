@@ -29,7 +29,6 @@ from ingest.edits.author import Author, in_transaction
 from lineage import documents, names, run_events
 from lineage import log as lineage_log
 from lineage.commitments import commit_to
-from lineage.errors import EventInvalid
 from lineage.events import Event, Kind
 from lineage.ids import uuid7
 from lineage.rules import R1, tile_rule
@@ -88,6 +87,7 @@ async def tell_document(collection: CollectionName, item: ItemName, request: Req
         if not told.may_write:
             raise Problem(403, "NOT_ALLOWED", "only who may write the item may tell where it comes from")
         inputs, derivations = await _parents(conn, read, item)
+        derivations = await _of_nobodys(conn, derivations)
         claim = (
             collection, item, sha256, told.entity, author.actor, kept, "read",
             Jsonb({"kind": read.kind, "parents": len(inputs) + len(derivations)}),
@@ -128,6 +128,14 @@ async def _parents(
     return inputs, derivations
 
 
+async def _of_nobodys(conn: Connection, derivations: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What a document says of products that the catalogue has is left out: those have documents, writers and readers of their own."""
+    children = [names.product_id(one["child"]) for one in derivations]
+    row = await (await conn.execute(sql("graph.held"), (children,))).fetchone()
+    held = set(row["held"]) if row else set()
+    return [one for one, child in zip(derivations, children, strict=True) if child not in held]
+
+
 def _event(
     kind: Kind,
     name: str,
@@ -164,15 +172,14 @@ async def tell_run(request: Request) -> Response:
         except run_events.RunInvalid as error:
             place = f"/{number}{error.place}" if isinstance(body, list) else error.place
             raise Problem(400, "INVALID_RUN", str(error), place=place) from None
+    if sum(len(one.inputs) * len(one.outputs) for one in events) > run_events.MAX_PAIRS:
+        raise Problem(400, "INVALID_RUN", f"at most {run_events.MAX_PAIRS} pairs of an input and an output")
     root = parts_of(request).root
 
     async def work(conn: Connection) -> list[dict[str, Any]]:
         return [await _tell(conn, author, root, event) for event in events]
 
-    try:
-        told = await in_transaction(parts_of(request).pool, work)
-    except EventInvalid:
-        raise Problem(400, "INVALID_RUN", "a text or number has no canonical form") from None
+    told = await in_transaction(parts_of(request).pool, work)
     status = 201 if any(one["is_new"] for one in told) else 200
     return JSONResponse({"runs": told}, status_code=status)
 

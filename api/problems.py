@@ -30,7 +30,7 @@ from ingest.store import CollectionUnknown
 from ingest.uploads.model import IllegalArrow
 from ingest.uploads.originals import StoreFailed
 from ingest.uploads.service import UploadUnknown
-from lineage.errors import LogConflict, ProofPending
+from lineage.errors import EventInvalid, LogConflict, ProofPending
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +51,7 @@ TABLE: dict[type[Exception], tuple[int, str, str]] = {
     UploadUnknown: (404, "NOT_FOUND", "there is no such upload"),
     IllegalArrow: (409, "STATE_CONFLICT", "the upload is in another state by now"),
     LogConflict: (503, "LOG_DAMAGED", "the log contradicts itself; whoever runs this service has to look at it"),
+    EventInvalid: (400, "INVALID_CONTENT", "what was sent has no form in which it can be logged"),
     ProofPending: (409, "PROOF_PENDING", "the event waits for its number; ask again in a moment"),
     CollectionUnknown: (404, "NOT_FOUND", "there is no such collection or item"),
     NotFoundError: (404, "NOT_FOUND", "there is no such collection or item"),

@@ -76,11 +76,14 @@ class Cosigning:
                 case 200:
                     return await self._store(conn, head, one, text)
                 case 409:
-                    if _size(text) in (None, one.size):
+                    if (seen := _size(text)) is None:  # not a witness's answer
+                        self._warn(one, "409")
+                        return False
+                    if seen == one.size:
                         raise WitnessRefuses(
                             f"the witness {one.key.name} has cosigned another log of {one.size} events"
                         )
-                    one.size = _size(text) or 0
+                    one.size = seen
                     head = await read_head(conn)  # another worker may have been quicker
                     if one.size > head.size:
                         raise WitnessRefuses(

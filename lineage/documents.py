@@ -17,7 +17,7 @@ from lineage.rules import AUX, INPUT, R2, parent_of_tile
 
 MAX_BYTES = 8 * 2**20
 MAX_ELEMENTS, MAX_DEPTH, MAX_TEXT = 200_000, 64, 1000
-MAX_PARENTS = 2000
+MAX_PARENTS, MAX_SOFTWARE = 2000, 100
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{5,199}", re.ASCII)
 
 
@@ -116,6 +116,8 @@ class _Reader:
         if element.name == "resource":
             element.resource = self._resource(attributes)
         elif element.name == "software" and attributes.get("name") and not self._within_resource():
+            if len(self._found.software) >= MAX_SOFTWARE:
+                raise DocumentInvalid(f"more than {MAX_SOFTWARE} programs")
             self._found.software[attributes["name"][:200]] = attributes.get("version", "")[:100]
         elif element.name == "facility" and attributes.get("name") and not self._within_resource():
             self._found.facility = attributes["name"][:200]
@@ -159,7 +161,7 @@ class _Reader:
             self._found.software["landsat"] = text[:100]
 
 
-_MTL_LINE = re.compile(r'\s*([A-Z0-9_]{1,80})\s*=\s*"?([^"\r\n]{0,400})"?\s*')
+_MTL_LINE = re.compile(r'\s*([A-Z0-9_]{1,80})\s*=\s*"?([^"\r\n\0]{0,400})"?\s*')
 
 
 def _mtl_text(data: bytes) -> Lineage:
@@ -174,10 +176,10 @@ def _mtl_text(data: bytes) -> Lineage:
         if key == "GROUP":
             group = value.strip()
         elif key == "LANDSAT_PRODUCT_ID" and _NAME.fullmatch(value):
-            if group == "LEVEL1_PROCESSING_RECORD":
-                found.parents.append(Told("", value, INPUT))
-            else:
+            if group != "LEVEL1_PROCESSING_RECORD":
                 found.product = found.product or value
+            elif not found.parents:
+                found.parents.append(Told("", value, INPUT))
         elif key == "PROCESSING_SOFTWARE_VERSION" and group != "LEVEL1_PROCESSING_RECORD":
             found.software["landsat"] = value
     return found

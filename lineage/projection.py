@@ -20,6 +20,8 @@ _GONE = frozenset({Kind.WITHDRAW, Kind.DELETE})
 #: These say nothing of an item's presence.
 _ASIDE = frozenset({Kind.VERIFY, Kind.CORRECT})
 _OWN = "own"
+#: Parents of one child that hold at a time; more are not taken in.
+MOST_PARENTS = 10_000
 
 
 def fold(state: State, facts: Iterable[Fact]) -> None:
@@ -219,6 +221,8 @@ def _rule_of(entry: Mapping[str, Any]) -> Rule:
 def _link(state: State, edge: Edge) -> None:
     """Let an edge hold from now on, unless one as strong does; what is inferred gives way to what is told."""
     holding = state.edges[edge.child]
+    if len(holding) >= MOST_PARENTS:
+        return
     for one in list(holding):
         is_same = one.parent == edge.parent and one.role == edge.role
         if is_same and STRENGTH[one.assertion] >= STRENGTH[edge.assertion] and one.confidence >= edge.confidence:

@@ -11,6 +11,8 @@ from uuid import UUID
 TYPES = ("START", "RUNNING", "COMPLETE", "ABORT", "FAIL", "OTHER")
 _ENDED = frozenset({"COMPLETE", "ABORT", "FAIL"})
 MAX_DATASETS, MAX_TEXT, MAX_PARAMS = 1000, 1000, 100
+#: Edges that one call may make: each input with each output.
+MAX_PAIRS = 10_000
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[^\s]{0,2000}")
 #: As RFC 3339, 5.6; Python reads more.
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)

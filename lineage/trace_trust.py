@@ -22,6 +22,7 @@ _FOREIGN = (
     UnsupportedAlgorithm,
     x509.ExtensionNotFound,
     x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
 )
 
 

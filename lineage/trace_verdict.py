@@ -146,6 +146,7 @@ _UNREADABLE = (
     x509.InvalidVersion,
     TypeError,
     x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
 )
 
 
@@ -201,8 +202,8 @@ def holds(message: bytes, signature: bytes, certificate: x509.Certificate) -> bo
     """Whether a signature is of a message, by the certificate's key and the algorithm by which the certificate is signed (Go's
     `cert.CheckSignature(cert.SignatureAlgorithm, ...)`).
     """
-    key, algorithm = certificate.public_key(), certificate.signature_hash_algorithm
     try:
+        key, algorithm = certificate.public_key(), certificate.signature_hash_algorithm
         if algorithm is None or algorithm.name in ("md5", "sha1"):  # Go refuses them too
             return False
         scheme = certificate.signature_algorithm_parameters

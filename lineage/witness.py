@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import fcntl
+import hashlib
 import os
 import time
 from collections.abc import Iterator
@@ -105,7 +106,7 @@ class Witness:
             return None
 
     def _file(self, origin: str) -> Path:
-        return self.folder / f"{origin.encode().hex()[:200]}.checkpoint"
+        return self.folder / f"{hashlib.sha256(origin.encode()).hexdigest()}.checkpoint"
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:

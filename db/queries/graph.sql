@@ -131,9 +131,9 @@ select * from lineage.known($1::uuid[], $2::text[]);
 -- What an item is in the graph, for those who may see its history.
 select entity from lineage.entity_item where collection = $1 and item_id = $2 and lineage.may_see(collection, item_id, $3::text[]);
 
--- name: may_see
--- Whether a caller may see an item's history.
-select lineage.may_see($1, $2, $3::text[]) as may_see;
+-- name: held
+-- Those of these entities that are, or were, items of the catalogue.
+select array(select distinct entity from lineage.entity_item where entity = any ($1::uuid[])) as held;
 
 -- name: entities_of_hashes
 -- Items whose events name these hashes, for those who may see them.
@@ -317,5 +317,5 @@ delete from lineage.watch where owner = $1 and id = $2 returning id;
 select e.seq, e.id, e.kind, e.name, e.source, e.collection, e.item_id, e.actor_id, e.claimed_at, e.recorded_at, e.body, false as pending
 from lineage.entity_item as i join lineage.event as e on e.collection = i.collection and e.item_id = i.item_id
 where i.entity = any ($1::uuid[]) and e.kind in ('WITHDRAW', 'OBSOLETE', 'DELETE', 'REPLACE', 'RESTORE') and e.seq >= $2
-    and lineage.may_see(e.collection, e.item_id, $3::text[])
+    and e.seq < $5 and lineage.may_see(e.collection, e.item_id, $3::text[])
 order by e.seq limit $4;

@@ -117,13 +117,6 @@ from pgstac.items as i
 where i.collection = $1 and i.id = $2 and (i.private is null or federator.may_read(i.private, $3::text[]))
     and i.collection <> all (federator.hidden_collections($3::text[])) limit 1;
 
--- name: pending
--- A foreign trace whose event waits for its number, for those who may see it.
-select f.raw, f.verdict from lineage.foreign_trace as f join lineage.event_outbox as e on e.id = f.event_id
-where f.event_id = $1
-    and coalesce(e.collection <> all (array(select unnest(federator.hidden_collections($2::text[])))), true)
-    and not exists (select from federator.hidden_items($2::text[]) as h where h.collection_id = e.collection and h.item_id = e.item_id);
-
 -- name: keys_of
 -- Hashes of the keys that a caller may sign with.
 select key_sha256 from lineage.trace_key where owner = $1 and revoked_at is null;

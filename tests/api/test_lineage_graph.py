@@ -309,6 +309,27 @@ def test_runs_that_are_none_are_refused(site: Site, change: dict[str, Any], plac
     assert problem["place"] == place
 
 
+def test_runs_that_would_make_a_million_edges_are_refused(site: Site) -> None:
+    many = [{"namespace": "s3://me", "name": f"{n}"} for n in range(101)]
+    big = run_event(str(uuid7()), inputs=many, outputs=many)
+    is_problem(site.http.post("/runs", json=big, headers=editing.ADMIN), 400, "INVALID_RUN")
+    half = [run_event(str(uuid7()), inputs=many[:80], outputs=many[:80]) for _ in range(2)]
+    is_problem(site.http.post("/runs", json=half, headers=editing.ADMIN), 400, "INVALID_RUN")
+
+
+def test_a_document_of_one_item_takes_nothing_from_another_product(site: Site) -> None:
+    site.settle(registered(L2A), registered(L1C))
+    before = site.get(f"/products/{L2A}/lineage").json()["edges"]
+    assert any(edge["assertion"] == "inferred" for edge in before)
+    assert site.editor.client.post(f"/collections/{OWN}/items", json=editing.item("claims")).status_code == 201
+    nested = f'<resource name="{L2A}"><resource name="BOGUS_PARENT_1"/></resource>'
+    manifest = f'<a><resource name="S1A_IW_SLC__1SDV_X_1">{nested}</resource></a>'
+    told = site.http.post(f"/collections/{OWN}/items/claims/documents", content=manifest, headers=editing.ADMIN)
+    assert told.status_code == 201, told.text
+    site.settle()
+    assert site.get(f"/products/{L2A}/lineage").json()["edges"] == before
+
+
 def test_a_document_declares_parents_and_a_watch_tells_of_their_withdrawal(site: Site) -> None:
     product, parent = L2A_TILES[5][0], "S2A_MSIL1C_20230821T221941_N0509_R029_T01KAB_20230822T005958"
     assert site.editor.client.post(f"/collections/{OWN}/items", json=editing.item(product)).status_code == 201

@@ -94,6 +94,20 @@ def test_a_landsat_mtl_names_level_1(as_xml: bool) -> None:
     assert found.parents == [Told("", "LC08_L1TP_193026_20200914_20200919_02_T1", "input")]
 
 
+def test_a_landsat_mtl_names_one_parent_whatever_is_in_it() -> None:
+    lines = [b'    LANDSAT_PRODUCT_ID = "LC08_L1TP_193026_%08d_20200919_02_T1"' % n for n in range(5000)]
+    found = read(b"GROUP = LANDSAT_METADATA_FILE\nGROUP = LEVEL1_PROCESSING_RECORD\n" + b"\n".join(lines))
+    assert len(found.parents) == 1
+    with contextlib.suppress(DocumentInvalid):
+        assert "\0" not in str(read(MTL.replace(b"LPGS_15", b"LPGS\0")).software)
+
+
+def test_a_manifest_with_too_many_programs_is_refused() -> None:
+    programs = "".join(f'<software name="p{n}"/>' for n in range(101))
+    with pytest.raises(DocumentInvalid):
+        read(f"<a><facility name='f'>{programs}</facility></a>".encode())
+
+
 BOMB = b'<!DOCTYPE a [<!ENTITY b "' + b"x" * 50 + b'"><!ENTITY c "' + b"&b;" * 50 + b'">]><a>&c;</a>'
 
 

@@ -17,6 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ed25519, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.x509.oid import ExtensionOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -160,6 +161,24 @@ def test_a_key_that_no_client_knows() -> None:
     text = base64.b64encode(certificate.public_bytes(Encoding.DER)).decode()
     trace = made(ann(), product(1))
     assert graded(changed(trace, certificate=text))[0] == "unknown_key"
+
+
+def test_certificates_that_cryptography_cannot_take_are_undecodable_and_break_nothing() -> None:
+    key, name = rsa.generate_private_key(65537, 2048), x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "odd")])
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    builder = builder.serial_number(1).not_valid_before(NOW - DAY).not_valid_after(NOW + DAY)
+    party = x509.UnrecognizedExtension(
+        ExtensionOID.SUBJECT_ALTERNATIVE_NAME, bytes.fromhex("3002a500")
+    )  # an EDIPartyName
+    named = builder.add_extension(party, critical=False).sign(key, hashes.SHA256()).public_bytes(Encoding.DER)
+    plain = builder.sign(key, hashes.SHA256()).public_bytes(Encoding.DER)
+    algorithm = bytes.fromhex("2a864886f70d01010b")
+    unknown = plain.replace(algorithm, algorithm[:-1] + b"\x7f")
+    assert unknown != plain
+    trace = made(holder("rsa", kind="rsa"), product(1))
+    for der in (named, unknown):
+        found = graded(changed(trace, certificate=base64.b64encode(der).decode()))
+        assert found[0] in ("undecodable", "bad"), found
 
 
 def authority() -> tuple[Holder, Holder]:
