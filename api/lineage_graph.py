@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import Annotated, Any
@@ -12,6 +13,7 @@ import orjson
 from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from api.access import caller_of, principals_of
 from api.guard import read_body
@@ -30,6 +32,8 @@ router = APIRouter(prefix="/lineage/v1", tags=["lineage"])
 MAX_ASKED = 1000
 #: Nodes of one stream; a longer one says where it goes on.
 MAX_STREAMED = 200_000
+#: Seconds that one stream may take: whoever reads no further gives his place to others.
+STREAM_S = 300.0
 
 
 def not_found() -> Problem:
@@ -163,7 +167,16 @@ async def impact(request: Request, asked: Walk) -> Response:
         roots = await _roots(conn, form, principals)
         wanted = await asked.filter(conn)
     lines = _bounded(streams, _lines(parts, roots, wanted, mine, asked))
-    return StreamingResponse(lines, media_type="application/x-ndjson", headers={"Cache-Control": "no-store"})
+    return _Timed(lines, media_type="application/x-ndjson", headers={"Cache-Control": "no-store"})
+
+
+class _Timed(StreamingResponse):
+    """A stream that is broken off when its time is over; without its last line a client knows that it is not whole."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(STREAM_S):
+                await super().__call__(scope, receive, send)
 
 
 async def _asked_impact(request: Request) -> dict[str, Any]:

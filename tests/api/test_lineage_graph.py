@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import time
@@ -147,6 +148,16 @@ def test_impact_is_streamed_and_knows_what_is_mine(site: Site) -> None:
     path = site.get("/path", params={"from": L1C, "to": f"{OWN}/poster"}).json()
     assert [node["name"] for node in path["nodes"]] == ["poster", "map-of-it", L2A, L1C]
     is_problem(site.http.get("/path", params={"from": L2A, "to": L2A_TWIN}), 404, "NO_PATH")
+
+
+def test_who_reads_no_further_gives_his_place_to_others(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = {"names": [L1C]}
+    with monkeypatch.context() as patched:
+        patched.setattr("api.lineage_graph.STREAM_S", 0.0)
+        for _ in range(5):  # more than there are places
+            with contextlib.suppress(httpx.RemoteProtocolError):
+                assert "done" not in site.http.post("/impact", json=asked).text
+    assert '"done"' in site.http.post("/impact", json=asked).text
 
 
 def test_a_thousand_hashes_at_once(site: Site) -> None:
