@@ -1,7 +1,7 @@
 """Re-hashes stored rasters, no faster than asked, and takes what is no longer what the log names out of service.
 
 A damaged file is put aside (`damaged/` in the data folder), so that nothing serves it, and a VERIFY event says so; one more event says what
-a whole run has found. The item stays: its other assets may be whole.
+a whole run has found. The item stays: its other assets may be whole. A disk that does not answer is no damage: the run ends there.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from uuid import UUID
 
 from db.pools import Pool
 from db.queries import sql
+from ingest.errors import IngestError
 from ingest.settings import IngestSettings
 from ingest.uploads.partial import sync_folder
 from ingest.uploads.service import cog_path
@@ -31,6 +32,10 @@ _PORTION = 100
 _CHUNK_BYTES = 2**20
 _NOBODY = UUID(int=0)
 ACTOR = "scrub"
+
+
+class StorageUnreadable(IngestError):
+    """The disk, not a raster: no rights, input or output errors, a volume that is not mounted. Nothing is known of what is on it."""
 
 
 @dataclass
@@ -57,7 +62,11 @@ class Pace:
 
 
 async def scrub(pool: Pool, settings: IngestSettings, bytes_per_s: float) -> Report:
-    """Look at every raster that is served once."""
+    """Look at every raster that is served once.
+
+    Raises:
+        StorageUnreadable: the raster at hand, and those after it, are left as they are.
+    """
     report, last, pace = Report(), _NOBODY, Pace(bytes_per_s)
     while True:
         async with pool.connection() as conn:
@@ -96,7 +105,11 @@ async def _look(pool: Pool, settings: IngestSettings, row: Any, pace: Pace, repo
 
 
 def _hashed(path: Path, pace: Pace) -> tuple[bytes | None, int]:
-    """SHA-256 and size of a file; None when it cannot be read."""
+    """SHA-256 and size of a file; None when it is not there though its folder is.
+
+    Raises:
+        StorageUnreadable
+    """
     digest, size = hashlib.sha256(), 0
     try:
         with path.open("rb") as file:
@@ -104,17 +117,26 @@ def _hashed(path: Path, pace: Pace) -> tuple[bytes | None, int]:
                 digest.update(chunk)
                 size += len(chunk)
                 pace.wait_after(len(chunk))
-    except OSError:
-        return None, size
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) and path.parent.is_dir():
+            return None, size
+        raise _unreadable(path, error) from error
     return digest.digest(), size
 
 
 def _put_aside(path: Path, folder: Path) -> None:
-    if path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        path.replace(folder / path.name)
-        sync_folder(folder)
-        sync_folder(path.parent)
+    try:
+        if path.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            path.replace(folder / path.name)
+            sync_folder(folder)
+            sync_folder(path.parent)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> StorageUnreadable:
+    return StorageUnreadable(f"{path}: {error.strerror or error}; it is not marked as damaged, the run ends here")
 
 
 def _event(row: Any, digest: bytes | None) -> Event:

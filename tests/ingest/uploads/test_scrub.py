@@ -10,7 +10,7 @@ import pytest
 from db.pools import Pool
 from ingest.settings import IngestSettings
 from ingest.uploads.model import Upload
-from ingest.uploads.scrub import Pace, scrub
+from ingest.uploads.scrub import Pace, StorageUnreadable, scrub
 from ingest.uploads.service import cog_path
 from lineage.sequencer import sequence
 from tests.ingest.uploads.test_removal import execute, ready
@@ -57,6 +57,28 @@ async def test_a_damaged_raster_is_taken_out_of_service(
     cog_path(settings, good.id).unlink()
     assert (await scrub(catalogue, settings, FAST)).damaged == 1
     assert (await _events(catalogue))[-2] == ("raster", good.item_id, "missing")
+
+
+async def test_rasters_are_not_marked_damaged_when_the_disk_cannot_be_read(
+    catalogue: Pool, settings: IngestSettings, tmp_path: Path
+) -> None:
+    upload: Upload = await ready(catalogue, settings, tmp_path)
+    await sequence(catalogue, signer(tmp_path))
+    path = cog_path(settings, upload.id)
+    cogs, away = path.parent, tmp_path / "away"
+    cogs.rename(away)  # as a volume that is not mounted
+    with pytest.raises(StorageUnreadable, match="not marked"):
+        await scrub(catalogue, settings, FAST)
+    cogs.mkdir()
+    path.symlink_to(path)  # ELOOP: neither a file nor none
+    with pytest.raises(StorageUnreadable):
+        await scrub(catalogue, settings, FAST)
+    path.unlink()
+    cogs.rmdir()
+    away.rename(cogs)
+    assert await _events(catalogue) == []
+    report = await scrub(catalogue, settings, FAST)
+    assert (report.checked, report.damaged) == (1, 0)
 
 
 def test_it_reads_no_faster_than_asked() -> None:
