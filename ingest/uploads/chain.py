@@ -30,8 +30,12 @@ async def close_ranks(conn: Connection, collection: str, gone: JSON) -> list[JSO
     before = await _neighbour(conn, collection, gone, "predecessor-version", "successor-version")
     after = await _neighbour(conn, collection, gone, "successor-version", "predecessor-version")
     changed: list[JSON] = []
+    is_one = before is not None and after is not None and before["id"] == after["id"]
+    if is_one:  # links that somebody wrote by hand
+        before = None
     if after is not None:
-        changed.append(with_versions(after, {"predecessor-version": before["id"] if before else None}, updated=now))
+        links = {"predecessor-version": before["id"] if before else None}
+        changed.append(with_versions(after, links | ({"successor-version": None} if is_one else {}), updated=now))
         if before is not None:
             changed.append(with_versions(before, {"successor-version": after["id"]}, updated=now))
     elif before is not None:

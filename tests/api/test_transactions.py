@@ -212,3 +212,16 @@ def test_who_may_read_an_item_stays_when_it_is_changed(editor: Editor) -> None:
     assert editor.client.put(f"{ITEMS}/guarded", json=item("guarded", changed=True)).status_code == 204
     assert editor.client.get(f"{ITEMS}/guarded").json()["properties"]["changed"] is True
     is_problem(editor.nobody.get(f"{ITEMS}/guarded"), 404, "NOT_FOUND")
+
+
+def test_deleting_an_item_whose_links_lead_both_ways_to_one_other_writes_that_once(editor: Editor) -> None:
+    rels = ("predecessor-version", "successor-version")
+    for item_id, other in (("knot~v1", "knot"), ("knot", "knot~v1")):
+        links = [{"rel": rel, "href": f"collections/{OWN}/items/{other}"} for rel in rels]
+        answer = editor.client.post(f"/collections/{OWN}/items", json=item(item_id, assets=40) | {"links": links})
+        assert answer.status_code == 201, answer.text
+    answer = editor.client.delete(f"/collections/{OWN}/items/knot")
+    assert answer.is_success, answer.text
+    left = editor.client.get(f"/collections/{OWN}/items/knot~v1").raise_for_status().json()
+    assert not {link["rel"] for link in left["links"]} & set(rels)
+    assert [kind for kind, _ in editor.events(OWN, "knot~v1")] == ["CREATE", "UPDATE"]
