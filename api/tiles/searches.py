@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Callable
 from secrets import token_hex
 from typing import Annotated, Any, Final
+from urllib.parse import urlencode
 
 import orjson
 from fastapi import APIRouter, Path, Query
@@ -19,7 +20,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from api.access import LOCAL, OPERATOR, caller_of, principals_of
+from api.access import LOCAL, OPERATOR, caller_of, principals_of, require
 from api.guard import check_text, read_body, refuse
 from api.problems import Problem
 from api.settings import ApiSettings
@@ -34,6 +35,8 @@ ID: Final = r"^[0-9a-f]{32}$"
 _MAX_BODY: Final = 100_000
 _METADATA: Final = ("name", "visibility", "bounds", "minzoom", "maxzoom", "assets", "defaults", "type")
 _BODY: Final = {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}
+#: What a key needs to remove its person's searches; a key without scopes only reads.
+REMOVAL: Final = "stac:item:delete"
 _NO_SEARCH: Final = "there is no such search"
 
 
@@ -44,8 +47,7 @@ def search_mosaic_of(settings: ApiSettings) -> Callable[..., Mosaic]:
         check_request(request)
         row = _found(request, search_id)
         asked = dict(row["search"])
-        if (box := asked.get("bbox")) and len(box) == 6:
-            box = [*box[:2], *box[3:5]]
+        box = _numbers_of(asked["bbox"]) if asked.get("bbox") else None
         metadata = row["metadata"]
         bounds = box or metadata.get("bounds") or WORLD
         defaults = metadata.get("defaults")
@@ -120,26 +122,23 @@ def searches_router(settings: ApiSettings, root: str) -> APIRouter:
         name: Annotated[str | None, Query(max_length=200, description="Of this name in their metadata.")] = None,
     ) -> Response:
         """The caller's searches, and those that persons have made public."""
-        wanted = {} if name is None else {"name": name}
         check_text(name or "", "name")
-        asked = (list(principals_of(request)), _text(wanted), limit, offset)
+        asked = (list(principals_of(request)), _text({} if name is None else {"name": name}))
         with request.app.state.dbpool.connection() as conn, conn.cursor(row_factory=dict_row) as cursor:
-            rows = cursor.execute(sql("tiles.searches"), asked).fetchall()
-        matched = rows[0]["matched"] if rows else 0
-        shown = [{"search": _shown(row), "links": _links(root, row["id"])} for row in rows]
-        links = [{"rel": "self", "href": f"{root}/raster/searches/list?limit={limit}&offset={offset}"}]
-        if offset + len(rows) < matched:
-            links.append(
-                {"rel": "next", "href": f"{root}/raster/searches/list?limit={limit}&offset={offset + len(rows)}"}
-            )
+            rows = cursor.execute(sql("tiles.searches"), (*asked, limit, offset)).fetchall()
+            total = cursor.execute(sql("tiles.count_searches"), asked).fetchone()
+        matched = total["matched"] if total else 0
+        places = {"self": offset}
+        if offset + len(rows) < matched and rows:
+            places["next"] = offset + len(rows)
         if offset > 0:
-            links.append(
-                {"rel": "prev", "href": f"{root}/raster/searches/list?limit={limit}&offset={max(0, offset - limit)}"}
-            )
-        context = {"returned": len(rows), "limit": limit, "matched": matched}
-        return JSONResponse(
-            {"searches": shown, "links": links, "context": context}, headers={"Cache-Control": "no-store"}
-        )
+            places["prev"] = max(0, offset - limit)
+        document = {
+            "searches": [{"search": _shown(row), "links": _links(root, row["id"])} for row in rows],
+            "links": [_page_link(root, rel, limit, place, name) for rel, place in places.items()],
+            "context": {"returned": len(rows), "limit": limit, "matched": matched},
+        }
+        return JSONResponse(document, headers={"Cache-Control": "no-store"})
 
     @router.get("/{search_id}/info")
     def info(request: Request, search_id: str) -> Response:
@@ -149,8 +148,10 @@ def searches_router(settings: ApiSettings, root: str) -> APIRouter:
 
     @router.delete("/{search_id}", status_code=204)
     def remove(request: Request, search_id: str) -> Response:
-        """Forget a search of the caller's own."""
+        """Forget a search of the caller's own: with a scope that lets him take away what he made."""
         row = _found(request, search_id)
+        if (caller := caller_of(request)) is not None and "admin" not in caller.scopes:
+            require(request, REMOVAL)
         with request.app.state.dbpool.connection() as conn:
             if conn.execute(sql("tiles.forget_search"), (row["id"], list(principals_of(request)))).fetchone() is None:
                 raise Problem(403, "NOT_ALLOWED", "it is not yours")
@@ -193,6 +194,8 @@ def _registered(body: bytes, settings: ApiSettings) -> tuple[JSON, JSON]:
     if isinstance(search.get("filter"), dict):
         search["filter-lang"] = "cql2-json"
     search_of(search, settings)
+    if "bbox" in search:
+        search["bbox"] = _numbers_of(search["bbox"])
     return search, _checked(metadata)
 
 
@@ -211,6 +214,12 @@ def _checked(metadata: Any) -> JSON:
     if (bounds := metadata.get("bounds")) is not None and not _is_box(bounds):
         raise refuse("INVALID_PARAMETER", "bounds are west, south, east, north in degrees", fields=["metadata"])
     return {"type": "mosaic", **{name: value for name, value in metadata.items() if value is not None}}
+
+
+def _numbers_of(box: Any) -> list[float]:
+    """West, south, east, north of a box that the guard has let pass: a text, a list of numbers or of texts, with heights or without."""
+    numbers = [float(one) for one in (box.split(",") if isinstance(box, str) else box)]
+    return numbers if len(numbers) == 4 else [*numbers[:2], *numbers[3:5]]
 
 
 def _is_box(value: Any) -> bool:
@@ -239,6 +248,11 @@ def _shown(row: JSON) -> JSON:
         "owner": row["owner"],
         "visibility": "public" if row["is_public"] else "private",
     }
+
+
+def _page_link(root: str, rel: str, limit: int, offset: int, name: str | None) -> JSON:
+    query = {"limit": limit, "offset": offset} | ({} if name is None else {"name": name})
+    return {"rel": rel, "href": f"{root}/raster/searches/list?{urlencode(query)}"}
 
 
 def _links(root: str, search_id: str, *, info: bool = True) -> list[JSON]:

@@ -77,10 +77,15 @@ update federator.tile_search set used_at = now(), use_count = use_count + 1 wher
 
 -- name: searches
 -- Those that the caller registered, and those that persons have made public; an administrator's are all.
-select id, search, metadata, owner, is_public, created_at, used_at, use_count, count(*) over () as matched
+select id, search, metadata, owner, is_public, created_at, used_at, use_count
 from federator.tile_search
 where (owner = any ($1::text[]) or owner is not null and is_public or 'role:admin' = any ($1::text[])) and metadata @> $2::jsonb
 order by created_at desc, id limit $3 offset $4;
+
+-- name: count_searches
+-- How many these are, on whichever page.
+select count(*) as matched from federator.tile_search
+where (owner = any ($1::text[]) or owner is not null and is_public or 'role:admin' = any ($1::text[])) and metadata @> $2::jsonb;
 
 -- name: forget_search
 -- By whom it belongs to; nobody's by an administrator.

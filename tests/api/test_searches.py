@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.api.editing import is_problem
@@ -82,6 +83,44 @@ def test_it_is_removed_by_whom_it_belongs_to(site: Site) -> None:
     assert site.ask("other", "DELETE", f"/raster/searches/{public}").status_code == 403
     assert site.ask("owner", "DELETE", f"/raster/searches/{public}").status_code == 204
     is_problem(site.ask("owner", "DELETE", f"/raster/searches/{public}"), 404, "NOT_FOUND")
+
+
+def test_a_key_that_only_reads_removes_no_search(site: Site) -> None:
+    own = _registered(site, "owner", {"ids": ["old"]}, name="kept")
+    for who, scopes in {"reader": [], "uploader": ["upload"], "remover": ["stac:item:delete"]}.items():
+        site.keys[who] = site.done("admin", "POST", "/auth/keys", json={"person": "ann", "scopes": scopes})["key"]
+    for who in ("reader", "uploader"):
+        assert site.ask(who, "GET", f"/raster/searches/{own}/info").is_success
+        is_problem(site.ask(who, "DELETE", f"/raster/searches/{own}"), 403, "INSUFFICIENT_SCOPE")
+    assert site.ask("remover", "DELETE", f"/raster/searches/{own}").status_code == 204
+    left = _registered(site, "reader", {"ids": ["old"]}, name="anybody may register")
+    assert site.ask("admin", "DELETE", f"/raster/searches/{left}").status_code == 204
+
+
+@pytest.mark.parametrize("box", ["0,0,0.4,0.4", ["0", "0", "0.4", "0.4"], [0, 0, 0, 0.4, 0.4, 9]])
+def test_a_box_that_is_a_text_is_stored_as_numbers(site: Site, box: Any) -> None:
+    own = _registered(site, "other", {"collections": [FIELDS], "bbox": box})
+    assert site.done("other", "GET", f"/raster/searches/{own}/info")["search"]["search"]["bbox"] == [0, 0, 0.4, 0.4]
+    assert site.done("other", "GET", f"/raster/searches/{own}/WebMercatorQuad/tilejson.json")["bounds"] == [
+        0,
+        0,
+        0.4,
+        0.4,
+    ]
+
+
+def test_pages_of_a_list_keep_its_name_and_its_number(site: Site) -> None:
+    for item in ("old", "left", "low"):
+        _registered(site, "other", {"ids": [item]}, name="a & b")
+    page = site.done("other", "GET", "/raster/searches/list", params={"name": "a & b", "limit": 1, "offset": 1})
+    found = {one["rel"]: httpx.URL(one["href"]) for one in page["links"]}
+    assert {rel: dict(url.params) for rel, url in found.items()} == {
+        rel: {"limit": "1", "offset": str(offset), "name": "a & b"}
+        for rel, offset in {"self": 1, "next": 2, "prev": 0}.items()
+    }
+    beyond = site.done("other", "GET", "/raster/searches/list", params={"name": "a & b", "offset": 50})
+    assert beyond["context"] == {"returned": 0, "limit": 10, "matched": 3}
+    assert {one["rel"] for one in beyond["links"]} == {"self", "prev"}
 
 
 def test_it_finds_what_was_meant(site: Site) -> None:
