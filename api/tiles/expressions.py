@@ -46,11 +46,6 @@ def check_expression(text: str) -> str:
     return ";".join(blocks)
 
 
-def bands_of(text: str) -> int:
-    """The highest number of a band that an expression names; 0: none."""
-    return max((int(name[1:]) for name in re.findall(r"\bb\d{1,3}\b", text, re.IGNORECASE)), default=0)
-
-
 def _check_block(block: str) -> None:
     if _depth(block) > MOST_DEPTH:
         raise _refused(f"it nests at most {MOST_DEPTH} brackets")

@@ -1,13 +1,15 @@
 """How many items there are where, from afar: density of footprints, of any number of items, without opening a raster.
 
 `density_of` reads what the worker keeps (`ingest.overviews`); items that not everybody may see are never in it, and are added for who may
-see them. `low_zoom_tile` is the seam for mosaics: what is shown of a collection where its items cannot be opened one by one.
+see them. What is reckoned of footprints takes seconds for thousands of them: it runs in a thread, as does drawing.
 """
 
 from __future__ import annotations
 
+import asyncio
 import struct
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
 
@@ -42,6 +44,9 @@ _COLOURS: Final = (
 #: So many items in one cell and more have the last colour.
 _MANY: Final = 10_000
 _HEAD: Final = b"\x89PNG\r\n\x1a\n"
+
+#: Level, column, row, items.
+_Cell = tuple[int, int, int, int]
 
 router = APIRouter(tags=["density"])
 
@@ -79,34 +84,41 @@ async def density_of(
 
     Up to z8 from the kept cells, beyond from the footprints themselves, of which at most 5,000 are counted.
     """
-    level = min(zoom + 4, LAST) if zoom <= LAST_KEPT else zoom + 4
+    kept: list[_Cell] = []
+    live: list[bytes] = []
+    is_kept = zoom <= LAST_KEPT
+    level = min(zoom + 4, LAST) if is_kept else zoom + 4
+    if is_kept:
+        rows = await pool.fetch(sql("tiles.density"), collection, zoom, x, y, level)
+        kept = [tuple(row) for row in rows]
+    if not is_kept or principals:
+        found = await pool.fetch(
+            sql("tiles.footprints_within"), collection, zoom, x, y, list(principals), is_kept, _MOST_LIVE
+        )
+        live = [bytes(row["geometry"]) for row in found]
+    return await asyncio.to_thread(reckoned, kept, live, level, (zoom, x, y))
+
+
+def reckoned(kept: Sequence[_Cell], live: Sequence[bytes], level: int, tile: tuple[int, int, int]) -> Density:
+    """Add up the cells of a tile. Pure, and slow for many footprints.
+
+    Args:
+        kept: cells of this level or coarser ones, each with its items.
+        live: footprints (WKB) that are in none of them.
+        tile: zoom, column, row.
+    """
+    zoom, x, y = tile
     side = 1 << (level - zoom)
     counts = np.zeros((side, side), "int64")
-    if zoom <= LAST_KEPT:
-        rows = await pool.fetch(sql("tiles.density"), collection, zoom, x, y, level)
-        for at, cell_x, cell_y, items in rows:
-            _add(counts, level, zoom, (x, y), (at, cell_x, cell_y), items)
-    if zoom > LAST_KEPT or principals:
-        found = await pool.fetch(
-            sql("tiles.footprints_within"), collection, zoom, x, y, list(principals), zoom <= LAST_KEPT, _MOST_LIVE
-        )
-        geometries = [(bytes(row["geometry"]), 1) for row in found]
-        if zoom <= LAST_KEPT:
-            for (at, cell_x, cell_y), (items, wide) in summed(geometries).items():
-                if at <= level and (at == level or wide):
-                    _add(counts, level, zoom, (x, y), (at, cell_x, cell_y), items if at == level else wide)
-        else:
-            _add_live(counts, level, (x * side, y * side), [geometry for geometry, _ in geometries])
+    for at, cell_x, cell_y, items in kept:
+        _add(counts, level, zoom, (x, y), (at, cell_x, cell_y), items)
+    if zoom > LAST_KEPT:
+        _add_live(counts, level, (x * side, y * side), live)
+    else:
+        for (at, cell_x, cell_y), (items, wide) in summed((geometry, 1) for geometry in live).items():
+            if at <= level and (at == level or wide):
+                _add(counts, level, zoom, (x, y), (at, cell_x, cell_y), items if at == level else wide)
     return Density(counts, level, zoom, x, y)
-
-
-async def low_zoom_tile(
-    pool: asyncpg.Pool, collection: str, tms: str, zoom: int, x: int, y: int, principals: tuple[str, ...] = ()
-) -> bytes | None:
-    """A PNG that stands for the pixels of a collection from afar; None: draw the pixels (z9 and more, other tile matrix sets)."""
-    if tms != "WebMercatorQuad" or zoom > LAST_KEPT:
-        return None
-    return (await density_of(pool, collection, zoom, x, y, principals)).png()
 
 
 _Zoom = Annotated[int, Path(ge=0, le=LAST_ZOOM, description="Zoom of WebMercatorQuad")]
@@ -142,7 +154,7 @@ async def _answer(request: Request, collection: str, tile: tuple[int, int, int],
     note_version(request, state["version"])
     found = await density_of(pool, collection, zoom, x, y, tuple(state["principals"]))
     if format == "png":
-        return Response(found.png(), media_type="image/png")
+        return Response(await asyncio.to_thread(found.png), media_type="image/png")
     rows, columns = np.nonzero(found.counts)
     side = found.counts.shape[0]
     xs, ys = (columns + x * side).tolist(), (rows + y * side).tolist()
@@ -162,7 +174,7 @@ def _add(
     counts[max(0, top) : max(0, top + (1 << finer)), max(0, left) : max(0, left + (1 << finer))] += items
 
 
-def _add_live(counts: np.ndarray[Any, Any], level: int, corner: tuple[int, int], geometries: list[bytes]) -> None:
+def _add_live(counts: np.ndarray[Any, Any], level: int, corner: tuple[int, int], geometries: Sequence[bytes]) -> None:
     side = counts.shape[0]
     cells = [box_of(corner[0] + column, corner[1] + row, level) for row in range(side) for column in range(side)]
     tree = shapely.STRtree(cells)
