@@ -6,6 +6,8 @@ Sources: stac-extensions/render 2.0.0; the parameters are those of titiler's `As
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import pystac
@@ -19,6 +21,8 @@ PREVIEW = "federator:preview"
 #: Of hints that are offered as layers and styles.
 _NAME = re.compile(r"[A-Za-z0-9._~-]{1,100}")
 _MOST_NAMES = 50
+#: Hints that are looked at for a list, whether they can be followed or not: each may have an expression to parse.
+_MOST_HINTS = 2 * _MOST_NAMES
 _MAX_BANDS = 4
 _HUGE = 1e300
 
@@ -28,21 +32,38 @@ def render_of(item: pystac.Item, name: str = "default", *more: Any) -> JSON:
 
     `more` are hints by name that come before the item's own, as a collection has.
     """
-    for renders in (*more, item.properties.get("renders")):
-        hint = renders.get(name) if isinstance(renders, dict) else None
+    for renders in _renders(item, more):
+        hint = renders.get(name)
         if isinstance(hint, dict) and (found := _followed(hint, item)):
             return found
     return {"assets": ["data"]} if "data" in item.assets else {}
 
 
+def is_offered(item: pystac.Item, name: str, *more: Any) -> bool:
+    """Whether there is a hint of a name that can be followed; no other is looked at."""
+    hints = (renders.get(name) for renders in _renders(item, more))
+    return _NAME.fullmatch(name) is not None and any(isinstance(hint, dict) and _followed(hint, item) for hint in hints)
+
+
 def names_of(item: pystac.Item, *more: Any) -> list[str]:
     """Names of hints that can be followed, as many as are worth a list."""
     names: dict[str, None] = {}
-    for renders in (*more, item.properties.get("renders")):
-        for name, hint in renders.items() if isinstance(renders, dict) else ():
-            if _NAME.fullmatch(name) and isinstance(hint, dict) and _followed(hint, item):
-                names[name] = None
+    for name, hint in islice(_hints(item, more), _MOST_HINTS):
+        if name not in names and _NAME.fullmatch(name) and isinstance(hint, dict) and _followed(hint, item):
+            names[name] = None
     return sorted(names, key=lambda name: (name != "default", name))[:_MOST_NAMES]
+
+
+def _renders(item: pystac.Item, more: tuple[Any, ...]) -> list[JSON]:
+    return [one for one in (*more, item.properties.get("renders")) if isinstance(one, dict)]
+
+
+def _hints(item: pystac.Item, more: tuple[Any, ...]) -> Iterator[tuple[str, Any]]:
+    """All hints by name, the default ones first."""
+    renders = _renders(item, more)
+    yield from (("default", one["default"]) for one in renders if "default" in one)
+    for one in renders:
+        yield from ((name, hint) for name, hint in one.items() if name != "default")
 
 
 def _followed(hint: JSON, item: pystac.Item) -> JSON:

@@ -22,7 +22,7 @@ from titiler.core.dependencies import (
 )
 
 from api.problems import Problem
-from api.render_hints import PREVIEW, as_parameters, names_of, render_of
+from api.render_hints import PREVIEW, as_parameters, is_offered, names_of, render_of
 from api.signatures import PARAMETER
 from api.signed import SIGNATURE
 from api.tiles.limits import STATISTICS_SIDE
@@ -63,7 +63,7 @@ def hint_of(request: Request, subject: Subject, render: str | None) -> JSON:
     """
     item = subject if isinstance(subject, pystac.Item) else subject.newest(request)
     more = [] if isinstance(subject, pystac.Item) else [subject.renders]
-    if render not in (None, "", "default") and (item is None or render not in names_of(item, *more)):
+    if render not in (None, "", "default") and (item is None or not is_offered(item, str(render), *more)):
         raise Problem(400, "NO_SUCH_RENDER", "there is no render hint of this name", field="render")
     return {} if item is None else render_of(item, render or "default", *more)
 

@@ -8,7 +8,8 @@ from typing import Any
 import pystac
 import pytest
 
-from api.render_hints import render_of
+from api import render_hints
+from api.render_hints import is_offered, names_of, render_of
 
 GOOD = {
     "assets": ["own"],
@@ -53,3 +54,18 @@ def test_without_a_hint_that_can_be_followed_it_is_the_asset_data(renders: Any) 
 )  # fmt: skip
 def test_what_is_odd_in_a_hint_is_passed_over(odd: dict[str, Any]) -> None:
     assert render_of(item({"default": {"assets": ["own"], **odd}})) == {"assets": ["own"]}
+
+
+def test_many_hints_do_not_slow_down_each_tile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each expression is parsed; a tile needs the one of its name, a list a fixed number of them."""
+    parsed: list[str] = []
+    monkeypatch.setattr(render_hints, "check_expression", parsed.append)
+    many = {f"hint-{number:05}": {"assets": ["own"], "expression": f"b1+{number}"} for number in range(5000)}
+    made = item({**many, "default": GOOD})
+    assert is_offered(made, "hint-04000")
+    assert not is_offered(made, "absent")
+    assert not is_offered(made, "no name")
+    assert parsed == ["b1+4000"]
+    names = names_of(made)
+    assert names[:2] == ["default", "hint-00000"]
+    assert (len(names), len(parsed)) == (50, 100)
