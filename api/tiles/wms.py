@@ -66,7 +66,7 @@ def wms_router(root: str, path: str, tag: str, offer_of: Callable[..., Offer]) -
         try:
             return await _answered(request, asked, offer, root)
         except ServiceError as error:
-            return await _refused(error, asked)
+            return await _refused(error, asked, request.app.state.most_pixels)
 
     return router
 
@@ -76,8 +76,8 @@ def is_new(asked: Asked) -> bool:
     return asked.get("VERSION", asked.get("WMTVER", "1.3.0")) not in ("1.1.1", "1.1.0", "1.0.0")
 
 
-async def _refused(error: ServiceError, asked: Asked) -> Response:
-    """An exception as the client asked for it: XML, or a blank picture."""
+async def _refused(error: ServiceError, asked: Asked, most_pixels: int) -> Response:
+    """An exception as the client asked for it: XML, or a blank picture that is not larger than any other may be."""
     kind = asked.get("EXCEPTIONS", "XML").upper().rsplit("_", 1)[-1].rsplit(".", 1)[-1]
     name = FORMATS.get(asked.get("FORMAT"))
     if kind in ("BLANK", "INIMAGE") and name is not None:
@@ -85,7 +85,7 @@ async def _refused(error: ServiceError, asked: Asked) -> Response:
             width, height = asked.whole("WIDTH", MOST_SIDE), asked.whole("HEIGHT", MOST_SIDE)
         except ServiceError:
             width = height = 0
-        if width and height:
+        if 0 < width * height <= most_pixels:
             body = await run_in_threadpool(blank, width, height, name, _background(asked))
             return Response(body, media_type=asked.get("FORMAT"))
     values = {"error": error, "version": "1.3.0" if is_new(asked) else "1.1.1"}
@@ -95,7 +95,7 @@ async def _refused(error: ServiceError, asked: Asked) -> Response:
 async def _answered(request: Request, asked: Asked, offer: Offer, root: str) -> Response:
     wanted = asked.need("REQUEST").lower()
     if wanted in ("getcapabilities", "capabilities"):
-        return await _capabilities(request, asked, offer, root)
+        return await run_in_threadpool(_capabilities, request, asked, offer, root)
     if asked.get("SERVICE", "WMS").upper() != "WMS":
         raise ServiceError("InvalidParameterValue", "this is a WMS", locator="SERVICE")
     if wanted in ("getmap", "map"):
@@ -105,8 +105,8 @@ async def _answered(request: Request, asked: Asked, offer: Offer, root: str) -> 
     raise ServiceError("OperationNotSupported", "there is no such operation", locator="REQUEST")
 
 
-async def _capabilities(request: Request, asked: Asked, offer: Offer, root: str) -> Response:
-    layers = await run_in_threadpool(offer.every)
+def _capabilities(request: Request, asked: Asked, offer: Offer, root: str) -> Response:
+    layers = offer.every()
     path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
     query = urlencode(asked.others)
     values = {

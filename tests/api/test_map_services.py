@@ -6,15 +6,23 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 from xml.etree import ElementTree
 
 import httpx
 import numpy as np
 import pytest
+from fastapi import FastAPI
+from morecantile import TileMatrixSet
 from rasterio.io import MemoryFile
+from starlette.requests import Request
 
+from api.tiles import wms
+from api.tiles.layers import Layer, Offer
+from api.tiles.services import XML, Asked, ServiceError
+from api.tiles.wmts import wmts_router
 from tests.api.sharing_site import Site
 from tests.api.tile_site import FIELDS, SECRET
 
@@ -245,6 +253,32 @@ def test_wms_exceptions(site: Site, changed: dict[str, str], code: str) -> None:
         assert report.attrib["code"] == (code if version == "1.3.0" or code != "InvalidCRS" else "InvalidSRS")
     blank = site.ask("anonymous", "GET", "/raster/wms", params={**GET_MAP, "LAYERS": "none", "EXCEPTIONS": "BLANK"})
     assert (_pixels(blank)[-1] == 0).all()
+
+
+async def test_a_blank_picture_is_no_larger_than_any_other_may_be() -> None:
+    query = urlencode({**GET_MAP, "EXCEPTIONS": "BLANK"}).encode()
+    asked = Asked(Request({"type": "http", "query_string": query, "headers": []}), wms._NAMES)
+    for most, kind in ((64 * 64, "image/png"), (64 * 64 - 1, XML)):
+        answer = await wms._refused(ServiceError("LayerNotDefined", "there is none"), asked, most)
+        assert answer.headers["content-type"] == kind
+
+
+@pytest.mark.parametrize("query", ["wmts?request=GetCapabilities", "WMTSCapabilities.xml"])
+async def test_other_requests_go_on_while_capabilities_are_made(query: str) -> None:
+    threads: set[int] = set()
+
+    class Watched(Layer):
+        def zooms(self, tms: TileMatrixSet) -> tuple[int, int]:
+            threads.add(threading.get_ident())
+            return super().zooms(tms)
+
+    offer = Offer(lambda: [Watched("a", "A", "raster/collections/a", (0, 0, 1, 1), ["default"])], lambda _: None)
+    app = FastAPI()
+    app.include_router(wmts_router("http://127.0.0.1", "", "test", lambda: offer))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1") as http:
+        _xml(await http.get(f"/{query}"))
+    assert threads
+    assert threading.get_ident() not in threads
 
 
 def test_the_catalogue_offers_what_the_caller_sees(site: Site) -> None:
