@@ -36,6 +36,14 @@ NOTHING_THERE: Final = (TileOutsideBounds, PointOutsideBounds, InvalidAssetName,
 MOST_STACKED: Final = 2**26
 
 
+class NothingLaid(EmptyMosaicError):
+    """No item has a pixel there, of those that were looked at; `laid` says whether there are more."""
+
+    def __init__(self, laid: Laid) -> None:
+        super().__init__("no item has a pixel there")
+        self.laid = laid
+
+
 @dataclass(slots=True)
 class Laid:
     """What became of the items of a mosaic: names of those in the picture, why it is not whole (None: it is), and what was not served."""
@@ -64,29 +72,27 @@ def lay(
     """Return the picture of a mosaic, and what is in it.
 
     Args:
-        pages: items in order, the first on top.
+        pages: items in order, the first on top; one more than `most` tells that there are more.
         read: gives an item's picture.
         until: on the monotonic clock; nothing is opened after it.
-        most: items at most; that there are more is told.
+        most: items at most that are laid.
         threads: items that are read at once, where the method needs them all.
         skip: leave out items under pixels that are there already, where the method keeps the first pixel.
         stop_when_full: whatever the method, as soon as every pixel is there.
 
     Raises:
-        EmptyMosaicError: nothing is there.
+        NothingLaid: nothing is there.
         Problem: 503 TILE_DEADLINE; that of an item, when there is no other.
     """
     laid, layers = Laid(), _Layers(method)
     is_ordered = method.exit_when_filled
     reader = inherit_rasterio_env(read)
-    count = 0
     with ThreadPoolExecutor(max(1, threads)) as workers:
-        for page in pages:
+        for page in _first(pages, most, laid):
             for chunk in _chunks(page, 1 if is_ordered else threads):
                 if time.monotonic() >= until:
                     laid.miss(DEADLINE)
                     return layers.picture(laid), laid
-                count += len(chunk)
                 chosen = [one for one in chunk if not (skip and is_ordered and layers.hides(one.item))]
                 pictures = list(
                     map(_reading(reader), chosen) if len(chosen) < 2 else workers.map(_reading(reader), chosen)
@@ -98,9 +104,17 @@ def lay(
                     return layers.picture(laid), laid
                 if method.is_done or (stop_when_full and layers.is_full()):
                     return layers.picture(laid), laid
-    if count >= most:
-        laid.miss(ITEMS)
     return layers.picture(laid), laid
+
+
+def _first(pages: Iterable[list[Found]], most: int, laid: Laid) -> Iterable[list[Found]]:
+    """Give items up to a number; that there are more is noted when they have been used."""
+    for page in pages:
+        yield page[:most]
+        if len(page) > most:
+            laid.miss(ITEMS)
+            return
+        most -= len(page)
 
 
 def _reading(read: Read) -> Callable[[Found], ImageData | Exception]:
@@ -192,7 +206,7 @@ def _nothing(laid: Laid) -> Exception:
         return laid.refusal
     if laid.partial == UNREADABLE:
         return Problem(422, "RASTER_UNREADABLE", "none of the rasters there can be read")
-    return EmptyMosaicError("no item has a pixel there")
+    return NothingLaid(laid)
 
 
 def _resized(array: Any, height: int, width: int) -> Any:

@@ -31,7 +31,7 @@ from api.problems import Problem
 from api.render_hints import render_of
 from api.signed import note_private
 from api.tiles.found import Found, items_in
-from api.tiles.laying import NOTHING_THERE, Laid, lay
+from api.tiles.laying import NOTHING_THERE, Laid, NothingLaid, lay
 from api.tiles.notes import DEADLINE, ITEMS, UNREADABLE, note_partial
 from api.tiles.resolutions import finest
 
@@ -198,7 +198,8 @@ class MosaicBackend(BaseBackend):
         return values
 
     def _picture(self, area: BaseGeometry, read: Callable[[Any], ImageData], method: Any, options: JSON) -> Any:
-        most, until, skip = self._limits(options)
+        limit, until, skip = self._limits(options)
+        most = limit + 1  # one more tells that there are more
         threads = self.request.app.state.mosaic_threads
 
         def read_item(item: pystac.Item) -> ImageData:
@@ -206,16 +207,20 @@ class MosaicBackend(BaseBackend):
                 return read(src)
 
         pages = items_in(self.request.app.state.dbpool, self.input.search, self.input.principals, area, most)
-        image, laid = lay(
-            pages,
-            read_item,
-            method,
-            until=until,
-            most=most,
-            threads=threads,
-            skip=skip,
-            stop_when_full=options.get("exitwhenfull") is True,
-        )
+        try:
+            image, laid = lay(
+                pages,
+                read_item,
+                method,
+                until=until,
+                most=limit,
+                threads=threads,
+                skip=skip,
+                stop_when_full=options.get("exitwhenfull") is True,
+            )
+        except NothingLaid as nothing:
+            self._note(nothing.laid)
+            raise
         self._note(laid)
         return image, laid.names
 
@@ -238,11 +243,11 @@ class MosaicBackend(BaseBackend):
 
     def _listed(self, area: BaseGeometry, options: JSON) -> list[JSON]:
         most, _, _ = self._limits(options)
-        found = list(self._found(area, most))
+        found = list(self._found(area, most + 1))
         note_private(self.request, is_private=any(not one.is_public for one in found))
-        if len(found) == most:
+        if len(found) > most:
             note_partial(self.request, ITEMS)
-        return [_told(one.item) for one in found]
+        return [_told(one.item) for one in found[:most]]
 
     def _tile_area(self, x: int, y: int, z: int) -> BaseGeometry:
         matrix = self.tms.matrix(z)

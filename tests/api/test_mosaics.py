@@ -81,6 +81,25 @@ def test_a_picture_that_lacks_items_says_so_and_is_not_kept(site: Site) -> None:
     is_problem(late, 503, "TILE_DEADLINE")
 
 
+def test_it_is_partial_only_when_there_are_more_items(site: Site) -> None:
+    for path in (BOX, f"{BASE}/bbox/0,0,1,1/assets"):
+        for most, why in ((3, None), (2, "items"), (4, None)):
+            asked = {"assets": "data", "items_limit": most, "pixel_selection": "lowest"}
+            answer = site.ask("anonymous", "GET", path, params=asked)
+            assert (answer.status_code, answer.headers.get("federator-partial")) == (200, why), (path, most)
+            if path != BOX:
+                assert len(answer.json()) == min(most, 3)
+
+
+def test_an_empty_answer_says_that_there_are_more_items(site: Site) -> None:
+    for most, why in ((1, "items"), (3, None)):
+        answer = site.ask(
+            "anonymous", "GET", f"{BASE}/tiles/{INSIDE}.png", params={"assets": "absent", "items_limit": most}
+        )
+        assert (answer.status_code, answer.headers.get("federator-partial")) == (204, why)
+        assert (answer.headers.get("cache-control") == "no-store") == (why is not None)
+
+
 def test_a_raster_that_cannot_be_read_is_passed_over(site: Site) -> None:
     add(site, FIELDS, "broken", site.data_dir / "old.tif", 5, 0)
     (site.data_dir / "cogs" / f"{_upload(site, 'broken')}.tif").unlink()  # nobody has opened it yet
