@@ -1,7 +1,7 @@
 """How many items there are where, from afar: density of footprints, of any number of items, without opening a raster.
 
 `density_of` reads what the worker keeps (`ingest.overviews`); items that not everybody may see are never in it, and are added for who may
-see them. What is reckoned of footprints takes seconds for thousands of them: it runs in a thread, as does drawing.
+see them. What is reckoned of thousands of footprints takes long: it runs in a thread, as does drawing.
 """
 
 from __future__ import annotations

@@ -80,7 +80,7 @@ async def _answered(request: Request, asked: Asked, offer: Offer, root: str) -> 
 
 
 def _capabilities(request: Request, asked: Asked, offer: Offer, root: str) -> Response:
-    """All layers and the page of them: a second of work for a hundred of them."""
+    """All layers and the page of them, which is much work for many: not on the event loop."""
     format_ = asked.get("TILE_FORMAT", "png")
     media_type = {name: media for media, name in FORMATS.items()}.get(
         {"jpg": "jpeg", "tiff": "tif"}.get(format_, format_)
