@@ -11,10 +11,11 @@ import orjson
 import psycopg
 import pystac
 from psycopg.rows import dict_row
-from psycopg_pool import ConnectionPool
 from shapely.geometry.base import BaseGeometry
+from starlette.requests import Request
 
 from api.problems import Problem
+from api.tiles.rendering import note_unkept
 from db.queries import sql
 from ingest.edits.hrefs import drop_foreign_assets, named_uploads
 
@@ -52,9 +53,11 @@ def pages_of(most: int) -> Iterator[int]:
 
 
 def items_in(
-    pool: ConnectionPool, search: JSON, principals: Sequence[str], area: BaseGeometry | None, most: int
+    request: Request, search: JSON, principals: Sequence[str], area: BaseGeometry | None, most: int
 ) -> Iterator[list[Found]]:
     """Give pages of at most `most` items whose footprints touch an area in WGS 84; a page that is not full is the last.
+
+    An answer that shows rasters of other items is not kept: those may become private without a change of what is kept for.
 
     Raises:
         Problem: 400.
@@ -62,14 +65,27 @@ def items_in(
     outline = None if area is None else area.wkb
     asked, offset = orjson.dumps(search).decode(), 0
     for size in pages_of(most):
-        with pool.connection() as conn, conn.cursor(row_factory=dict_row) as cursor, asking():
+        with request.app.state.dbpool.connection() as conn, conn.cursor(row_factory=dict_row) as cursor, asking():
             rows = cursor.execute(sql("tiles.mosaic_page"), (asked, list(principals), outline, size, offset)).fetchall()
-            leave_out_foreign(cursor, [row["item"] for row in rows], principals)
+            documents = [row["item"] for row in rows]
+            if name_foreign(cursor, documents):
+                note_unkept(request)
+            leave_out_foreign(cursor, documents, principals)
         if rows:
             yield [Found(as_item(row["item"]), row["is_public"]) for row in rows]
         if len(rows) < size:
             return
         offset += size
+
+
+def name_foreign(cursor: Any, documents: Sequence[JSON]) -> bool:
+    """Whether some item names an upload of another item, readable or not."""
+    named = [(one, upload) for one in documents for upload in named_uploads([one])]
+    if not named:
+        return False
+    rows = cursor.execute(sql("tiles.owners_of_uploads"), (list({upload for _, upload in named}),)).fetchall()
+    owners = {row["id"]: (row["collection_id"], row["item_id"]) for row in rows}
+    return any(upload in owners and owners[upload] != (one["collection"], one["id"]) for one, upload in named)
 
 
 def leave_out_foreign(cursor: Any, documents: Sequence[JSON], principals: Sequence[str]) -> None:

@@ -62,7 +62,7 @@ class Mosaic:
     def newest(self, request: Request) -> pystac.Item | None:
         """The item on top that says how it is drawn, else the one on top; read once a request, for hints and resolutions."""
         if self._newest is None:
-            found = next(items_in(request.app.state.dbpool, self.search, self.principals, None, _LOOKED_AT), [])
+            found = next(items_in(request, self.search, self.principals, None, _LOOKED_AT), [])
             drawn = (one for one in found if render_of(one.item, "default", self.renders))
             self._newest = [next(drawn, found[0])] if found else []
         if not self._newest:
@@ -206,7 +206,7 @@ class MosaicBackend(BaseBackend):
             with self.reader(item, tms=self.tms, **self.reader_options) as src:
                 return read(src)
 
-        pages = items_in(self.request.app.state.dbpool, self.input.search, self.input.principals, area, most)
+        pages = items_in(self.request, self.input.search, self.input.principals, area, most)
         try:
             image, laid = lay(
                 pages,
@@ -238,7 +238,7 @@ class MosaicBackend(BaseBackend):
         return min([state.mosaic_max_items, *asked]), self._begun + seconds, is_skipping
 
     def _found(self, area: BaseGeometry, most: int) -> Iterator[Found]:
-        for page in items_in(self.request.app.state.dbpool, self.input.search, self.input.principals, area, most):
+        for page in items_in(self.request, self.input.search, self.input.principals, area, most):
             yield from page
 
     def _listed(self, area: BaseGeometry, options: JSON) -> list[JSON]:

@@ -61,6 +61,10 @@ from (select case when $3 then federator.present_principals($2::text[]) else $2:
 -- Items in an area (WKB, null: anywhere).
 select item, is_public from federator.mosaic_page($1::jsonb, $2::text[], public.st_geomfromwkb($3::bytea, 4326), $4, $5);
 
+-- name: owners_of_uploads
+-- The items whose these uploads are.
+select id, collection_id, item_id from federator.upload where id = any ($1::uuid[]);
+
 -- name: register
 -- The id of a search.
 select federator.register_tile_search($1, $2, $3, $4::jsonb, $5::jsonb, $6, $7) as id;

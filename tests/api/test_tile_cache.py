@@ -18,6 +18,7 @@ from api.settings import ApiSettings
 from db.pools import open_pool
 from db.settings import DatabaseSettings
 from ingest.overviews.density import keep_density
+from tests.api import editing
 from tests.api.server import listening, running
 from tests.api.sharing_site import Site, item, sharing_site, upload_of
 from tests.ingest.uploads.rasters import write
@@ -127,6 +128,27 @@ def test_an_asset_that_names_anothers_private_raster_shows_it_only_to_who_may_re
     site.done("owner", "PUT", "/sharing/collections/open/items/borrowed", json={"visibility": "public"})
     assert site.ask("owner", "GET", path_of("borrowed"), params={"assets": "data"}).status_code == 200
     assert site.ask("anonymous", "GET", path_of("borrowed"), params={"assets": "data"}).status_code >= 400
+
+
+def test_a_kept_tile_of_a_collection_does_not_show_a_borrowed_raster_that_became_private(site: Site) -> None:
+    for name in ("lender", "borrower"):
+        site.done("owner", "POST", "/stac/collections", json=editing.collection(name))
+        site.done("owner", "PUT", f"/sharing/collections/{name}", json={"visibility": "public"})
+    upload = upload_of(site, "ann", "lender", "lent", site.data_dir / "raster.tif")
+    ring = [[0, 0], [1, 0], [1, 1], [0, 1], [0, 0]]
+    for collection, name in (("lender", "lent"), ("borrower", "borrowing")):
+        document = item(site, name, collection, upload)
+        document |= {"geometry": {"type": "Polygon", "coordinates": [ring]}, "bbox": [0, 0, 1, 1]}
+        site.done("owner", "POST", f"/stac/collections/{collection}/items", json=document)
+    path = "/raster/collections/borrower/bbox/0,0,1,1/16x16.npy?assets=data"
+    assert site.ask("anonymous", "GET", path).status_code == 200
+    site.done("owner", "PUT", "/sharing/collections/lender/items/lent", json={"visibility": "private"})
+    assert site.ask("anonymous", "GET", path).status_code != 200
+    assert site.ask("owner", "GET", path).status_code == 200
+    own = "/raster/collections/lender/bbox/0,0,1,1/16x16.npy?assets=data"
+    before = outcomes(site)
+    assert [site.ask("owner", "GET", own).status_code for _ in range(2)] == [200, 200]
+    assert counted(site, "memory", before) == 1
 
 
 def test_other_processes_find_tiles_on_disk_and_do_not_trust_damaged_ones(site: Site) -> None:
