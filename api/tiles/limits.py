@@ -49,6 +49,7 @@ def check_sizes(asked: Iterable[tuple[str, str]], limits: Limits, *, is_statisti
     sides = [_number(given, name) for name in ("width", "height")]
     if (pixels := math.prod(side or 1 for side in sides)) > limits.most_pixels:
         raise _too_large("width x height", limits.most_pixels, pixels)
+    _check_together(sides, _number(given, "max_size"), pairs, limits)
     _check_bins(given.get("histogram_bins", ""))
     if is_statistics:
         side = max(_number(given, "max_size") or 0, *(one or 0 for one in sides)) or STATISTICS_SIDE
@@ -58,6 +59,16 @@ def check_sizes(asked: Iterable[tuple[str, str]], limits: Limits, *, is_statisti
 
 #: Pixels of the longer side of what statistics are made of, unless a request says how many.
 STATISTICS_SIDE: Final = 2048
+
+
+def _check_together(
+    sides: list[float | None], max_size: float | None, pairs: list[tuple[str, str]], limits: Limits
+) -> None:
+    """Pictures of all assets are in memory at once; those whose size is not told have the usual one."""
+    pixels = math.prod(side or 0 for side in sides) or (max_size or 0) ** 2
+    assets = sum(name == "assets" for name, _ in pairs)
+    if (together := pixels * assets) > limits.most_pixels:
+        raise _too_large("width x height x assets", limits.most_pixels, together)
 
 
 def _check_layers(pairs: list[tuple[str, str]], limits: Limits) -> None:

@@ -23,12 +23,14 @@ from rasterio.warp import transform as transform_points
 from rasterio.warp import transform_bounds
 from rio_tiler.constants import WGS84_CRS
 from rio_tiler.errors import NoOverviewWarning
+from rio_tiler.expression import parse_expression
 from rio_tiler.io import Reader
 from rio_tiler.models import ImageData, PointData
-from rio_tiler.utils import get_vrt_transform, output_size
+from rio_tiler.utils import cast_to_sequence, get_vrt_transform, non_alpha_indexes, output_size
 
 from api.problems import Problem
 from api.settings import ApiSettings, Network
+from api.tiles.bounds import check_size
 from api.tiles.excerpt import Structure, excerpt
 from api.tiles.remote_fetch import Fetcher, FetchFailed
 from api.tiles.remote_headers import Header, Headers
@@ -182,12 +184,20 @@ def reader_of(remote: Remote, name: str) -> type[Reader]:
                 finally:
                     self.dataset = whole
 
+        def _check(self, options: dict[str, Any]) -> None:
+            """Refuse what would not fit into memory, before anything is fetched."""
+            expression, indexes = options.get("expression"), options.get("indexes")
+            asked = parse_expression(expression) if expression else cast_to_sequence(indexes)
+            bands = len(asked or non_alpha_indexes(self.dataset))
+            check_size(options["width"], options["height"], bands, self.dataset.dtypes[0])  # type: ignore[union-attr]
+
         def part(  # type: ignore[override]
             self, bbox: Any, dst_crs: CRS | None = None, bounds_crs: CRS = WGS84_CRS, **options: Any
         ) -> ImageData:
             into = dst_crs or bounds_crs
             box = bbox if into == bounds_crs else transform_bounds(bounds_crs, into, *bbox, densify_pts=_ALONG)
             options |= _sizes(_native_size(self.dataset, box, into), options)
+            self._check(options)
             scale = _scale(self.dataset, box, into, options["width"], options["height"])
             grown = (options.get("buffer") or 0) * max(scale, 1)
             with self._with_pixels(_grown(_window_of(self.dataset, box, into), grown), scale + _WARPED):
@@ -196,6 +206,7 @@ def reader_of(remote: Remote, name: str) -> type[Reader]:
         def read(self, indexes: Any = None, expression: str | None = None, **options: Any) -> ImageData:
             width, height = self.dataset.width, self.dataset.height  # type: ignore[union-attr]
             options |= _sizes((height, width), options)
+            self._check({**options, "indexes": indexes, "expression": expression})
             scale = min(width / options["width"], height / options["height"])
             with self._with_pixels((0, 0, width, height), scale * _READ):
                 return super().read(indexes=indexes, expression=expression, **options)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 import numpy as np
 import pytest
@@ -15,7 +16,9 @@ from rasterio.transform import from_origin
 from rasterio.warp import transform_bounds
 from rio_tiler.io import Reader
 
+from api.problems import Problem
 from api.settings import ApiSettings
+from api.tiles.limits import Limits, check_sizes
 from api.tiles.remote import Remote, reader_of
 from ingest.model import Source
 from ingest.settings import IngestSettings
@@ -158,6 +161,33 @@ def test_a_tile_takes_two_requests_at_most_once_the_header_is_known(
         with there(url) as away:
             away.tile(x, y, z)
     assert (host.requests - before) / len(tiles) <= 2
+
+
+def test_a_picture_of_a_file_elsewhere_that_does_not_fit_is_refused_before_it_is_fetched(
+    files: dict[str, Path], host: Host, remote: Remote
+) -> None:
+    with reader_of(remote, "data")(f"{host.url}/{files['deflate'].name}") as away:
+        before = host.requests
+        for ask in (
+            lambda: away.preview(max_size=None, width=20_000, height=20_000),
+            lambda: away.part(away.bounds, bounds_crs=away.crs, width=9000, height=9000),
+            lambda: away.part(away.bounds, bounds_crs=away.crs, width=5000, height=5000, indexes=(1, 2, 3)),
+            lambda: away.preview(max_size=None, width=5000, height=5000, expression=";".join(["b1", "b2", "b3+b1"])),
+        ):
+            with pytest.raises(Problem) as met:
+                ask()
+            assert met.value.code == "IMAGE_TOO_LARGE"
+        assert host.requests == before
+
+
+@pytest.mark.parametrize("size", ["width=4096&height=4096", "max_size=4096"])
+def test_many_assets_of_the_largest_size_at_once_are_refused(size: str) -> None:
+    one, many = (parse_qsl(size + "&assets=a" * number) for number in (1, 16))
+    check_sizes(one, Limits(2**24), is_statistics=False)
+    with pytest.raises(Problem) as met:
+        check_sizes(many, Limits(2**24), is_statistics=False)
+    assert (met.value.code, met.value.facts["actual"]) == ("TOO_LARGE_A_PICTURE", 2**28)
+    check_sizes(parse_qsl("tilesize=512&width=1024&height=1024" + "&assets=a" * 16), Limits(2**24), is_statistics=False)
 
 
 def test_a_file_that_is_replaced_is_noticed(tmp_path: Path) -> None:
