@@ -13,7 +13,7 @@ import re
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import urljoin, urlsplit
@@ -32,7 +32,7 @@ _TRIES: Final = 3
 _FAILURES: Final = 4
 _REST_S: Final = 10.0
 _MOST_HOSTS: Final = 1000
-_RANGE = re.compile(rb"bytes (\d+)-(\d+)/(\d+)")
+_RANGE = re.compile(rb"bytes (\d{1,19})-(\d{1,19})/(\d{1,19})")
 _AGAIN = frozenset({408, 429, 500, 502, 503, 504})
 _USER_AGENT: Final = b"stac-federator"
 
@@ -114,6 +114,11 @@ class Fetcher:
             parts = [self.range(url, *merged[0], tag, deadline)]
         else:
             futures = [self._threads.submit(self.range, url, *one, tag, deadline) for one in merged]
+            done, rest = wait(futures, return_when=FIRST_EXCEPTION)
+            for future in rest:
+                future.cancel()
+            for future in done:
+                future.result()  # raises what went wrong first, not that the others were cancelled
             parts = [future.result() for future in futures]
         found: dict[int, bytes] = {}
         for offset, count in wanted:
@@ -128,11 +133,15 @@ class Fetcher:
         Raises:
             FetchFailed, HostRefused
         """
+        _check_time(deadline)
         host = self._host(urlsplit(url).netloc)
         for number in range(1, _TRIES + 1):
             with self._place(host, deadline):
+                _check_time(deadline)
                 try:
                     part = self._once(url, first, count, deadline)
+                except (httpcore.LocalProtocolError, httpcore.UnsupportedProtocol):
+                    reason = "not-the-file"  # the URL is wrong, and the host was not asked
                 except httpcore.TimeoutException:
                     reason = "slow" if time.monotonic() >= deadline - 0.05 else "unreachable"
                 except (httpcore.NetworkError, httpcore.ProtocolError, OSError):
@@ -169,10 +178,18 @@ class Fetcher:
                 if answer.status not in (301, 302, 303, 307, 308):
                     return _read(answer, first, count, deadline)
                 target = {name.lower(): value for name, value in answer.headers}.get(b"location", b"")
-            url = urljoin(url, target.decode("latin-1"))
-            if not self._hosts.allow(url):
-                raise HostRefused(urlsplit(url).netloc)
+            url = self._redirected(url, target)
         raise _Status("not-the-file")
+
+    def _redirected(self, url: str, location: bytes) -> str:
+        try:
+            target = urljoin(url, location.decode("latin-1"))
+            host = urlsplit(target).netloc
+        except ValueError:
+            raise _Status("not-the-file") from None
+        if not self._hosts.allow(target):
+            raise HostRefused(host)
+        return target
 
     def _host(self, name: str) -> _Host:
         with self._lock:
@@ -200,6 +217,16 @@ class Fetcher:
                 host.rests_until = time.monotonic() + _REST_S
                 host.failures = _FAILURES - 1  # afterwards one more failure is enough
                 log.warning("a host of assets rests", extra={"host": urlsplit(url).hostname, "seconds": _REST_S})
+
+
+def _check_time(deadline: float) -> None:
+    """Late through others' work: that says nothing of the host, which was not asked.
+
+    Raises:
+        FetchFailed
+    """
+    if time.monotonic() >= deadline:
+        raise FetchFailed("slow")
 
 
 class _Status(Exception):

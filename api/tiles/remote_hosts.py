@@ -20,6 +20,7 @@ from ingest.uploads.sigv4 import Account, presign
 
 _S3: Final = "s3://"
 _PORTS: Final = {"http": 80, "https": 443}
+_PRINTABLE = re.compile(r"[\x21-\x7e]+")
 _BUCKET = re.compile(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])/([^\s\\?#]+)")
 #: Seconds that a signature of ours is good for.
 _SIGNED_S: Final = 900
@@ -42,9 +43,15 @@ class Hosts:
 
     def allow(self, href: str) -> bool:
         """Whether assets may be read there."""
+        if not _PRINTABLE.fullmatch(href):
+            return False  # no request could be made of it
         if href.startswith(_S3):
             match = _BUCKET.fullmatch(href)
-            return match is not None and f"{_S3}{match[1]}" in self.names
+            if match is None or {".", ".."}.intersection(
+                match[2].split("/")
+            ):  # a store behind the URL would follow them
+                return False
+            return f"{_S3}{match[1]}" in self.names
         try:
             parts = urlsplit(href)
             host, port = (parts.hostname or "").rstrip(".").lower(), parts.port

@@ -6,6 +6,7 @@ container, so its signature is good for every file in it.
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Iterable
@@ -23,8 +24,11 @@ from ingest.model import Signing, Source
 from ingest.normalise.signing import needs_signing
 
 SCHEME: Final = "pc-sas"
+_QUERY = re.compile(r"[\x21-\x7e]+")
 #: A signature that ends within so many seconds is not used any more.
 _MARGIN_S: Final = 120.0
+#: Seconds that a request waits for a signature that another one is asking for: others need its thread.
+_WAIT_S: Final = 2.0
 _MOST_BYTES: Final = 100_000
 _MOST_KEPT: Final = 1000
 
@@ -38,7 +42,7 @@ class Signers:
             max_connections=4, keepalive_expiry=20, network_backend=CheckedBackend(allowed)
         )
         self._kept: dict[str, tuple[float, str]] = {}
-        self._lock = threading.Lock()
+        self._locks = {one.url: threading.Lock() for one in self._signings}
 
     def close(self) -> None:
         """End all connections."""
@@ -58,7 +62,10 @@ class Signers:
         until, query = self._kept.get(container, (0.0, ""))
         if until >= time.time() + _MARGIN_S:
             return f"{url}{'&' if parts.query else '?'}{query}"
-        with self._lock:  # who asks for the same one meanwhile waits for it
+        lock = self._locks[signing.url]  # who asks for the same one meanwhile waits for it, if not for long
+        if not lock.acquire(timeout=max(0.0, min(_WAIT_S, deadline - time.monotonic()))):
+            raise FetchFailed("busy")
+        try:
             until, query = self._kept.get(container, (0.0, ""))
             if until < time.time() + _MARGIN_S:
                 until, query, is_of_container = self._ask(signing, url, deadline)
@@ -66,6 +73,8 @@ class Signers:
                     if len(self._kept) >= _MOST_KEPT:
                         self._kept.clear()
                     self._kept[container] = until, query
+        finally:
+            lock.release()
         return f"{url}{'&' if parts.query else '?'}{query}"
 
     def _ask(self, signing: Signing, url: str, deadline: float) -> tuple[float, str, bool]:
@@ -93,7 +102,7 @@ class Signers:
             raise FetchFailed("unreachable") from None
         except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError):
             raise FetchFailed("failed") from None
-        if (href.scheme, href.netloc, href.path) != urlsplit(url)[:3] or not href.query:
+        if (href.scheme, href.netloc, href.path) != urlsplit(url)[:3] or not _QUERY.fullmatch(href.query):
             raise HostRefused(href.netloc)
         end = expiry if expiry.tzinfo else expiry.replace(tzinfo=UTC)
         return end.timestamp(), href.query, parse_qs(href.query).get("sr") == ["c"]

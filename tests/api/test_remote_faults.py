@@ -21,10 +21,11 @@ from rasterio.transform import from_origin
 from api.problems import Problem
 from api.settings import ApiSettings
 from api.tiles.remote import Remote, reader_of
-from api.tiles.remote_fetch import merge
+from api.tiles.remote_fetch import FetchFailed, merge
 from api.tiles.remote_hosts import CheckedBackend, HostRefused, Hosts, is_public, url_of
+from api.tiles.sas import SCHEME, Signers
 from db.settings import DatabaseSettings
-from ingest.model import Source
+from ingest.model import Signing, Source
 from ingest.settings import IngestSettings
 from ingest.source_files import load_sources
 from tests.api.sharing_site import Site, item, sharing_site
@@ -71,6 +72,8 @@ def problem_of(remote: Remote, url: str) -> Problem:
         ("500", "failed"),
         ("hang up", "unreachable"),
         ("206", "not-the-file"),
+        ("many digits", "not-the-file"),
+        ("to http://[", "not-the-file"),
     ],
 )
 def test_a_fault_is_told_with_the_asset(folder: Path, fault: str, reason: str) -> None:
@@ -110,6 +113,53 @@ def test_a_host_that_is_gone_is_left_alone_for_a_while(folder: Path) -> None:
         before = remote.fetcher.requests
         assert reasons[-1] == problem_of(remote, f"http://{name}/a.tif").facts["reason"] == "resting"
         assert remote.fetcher.requests == before
+
+
+def test_hrefs_that_no_request_can_be_made_of_do_not_make_a_healthy_host_rest(folder: Path) -> None:
+    with range_server(folder) as host, remote_of(host.name) as remote:
+        for _ in range(5):
+            assert problem_of(remote, f"{host.url}/a b\n.tif").facts["reason"] == "not-the-file"
+        with reader_of(remote, "red")(f"{host.url}/a.tif") as away:
+            assert away.preview(max_size=64).array.any()
+
+
+def test_work_that_begins_too_late_does_not_make_a_host_rest_that_was_not_asked(folder: Path) -> None:
+    with range_server(folder) as host, remote_of(host.name) as remote:
+        for _ in range(5):
+            with pytest.raises(FetchFailed, match="slow"):
+                remote.fetcher.range(f"{host.url}/a.tif", 0, 10, b"", time.monotonic())
+        assert host.requests == 0
+        assert len(remote.fetcher.range(f"{host.url}/a.tif", 0, 10, b"", remote.fetcher.deadline()).data) == 10
+
+
+def test_ranges_that_wait_are_not_asked_for_once_one_has_failed(folder: Path) -> None:
+    with range_server(folder) as host, remote_of(host.name) as remote:
+        host.fault, host.delay_s = "404", 0.02
+        wanted = [(number * 200_000, 10) for number in range(60)]
+        with pytest.raises(FetchFailed, match="gone"):
+            remote.fetcher.ranges(f"{host.url}/a.tif", wanted, b"", remote.fetcher.deadline())
+        assert host.requests < 60
+
+
+def test_a_signing_service_that_hangs_keeps_others_waiting_neither_long_nor_at_all(tmp_path: Path) -> None:
+    answer = '{"href": "https://b.example/c/b.tif?sr=c", "msft:expiry": "2999-01-01T00:00:00Z"}'
+    (tmp_path / "sign").write_text(answer)
+    with range_server(tmp_path) as hung, range_server(tmp_path) as quick, ThreadPoolExecutor(1) as threads:
+        hung.fault = "slow"
+        sources = [
+            Source(name, name, "stac", "https://example.org", signing=Signing(SCHEME, (name,), f"{host.url}/sign", ()))
+            for name, host in (("a.example", hung), ("b.example", quick))
+        ]
+        signers = Signers(sources, ApiSettings(asset_networks=LOCAL).asset_networks_allowed())
+        waiting = threads.submit(signers.signed, "https://a.example/c/a.tif", time.monotonic() + 2)
+        while not hung.requests and not waiting.done():
+            time.sleep(0.005)
+        assert signers.signed("https://b.example/c/b.tif", time.monotonic() + 5).endswith("?sr=c")
+        with pytest.raises(FetchFailed, match="busy"):
+            signers.signed("https://a.example/c/a.tif", time.monotonic() + 0.1)
+        assert not waiting.done()
+        assert isinstance(waiting.exception(), FetchFailed)
+        signers.close()
 
 
 def test_what_is_no_raster_is_refused_without_gdal(folder: Path) -> None:
@@ -180,7 +230,8 @@ def test_which_hrefs_are_allowed() -> None:
         "https://example.org/x", "https://a.example.org.evil.org/x", "https://evil.org/a.example.org", "https://a.example.org@evil.org/x",
         "https://u:p@a.example.org/x", "https://a.example.org:8080/x", "https://cdn.example.org/x", "https://b.example.org/x", "s3://other/x",
         "s3://bucket", "ftp://a.example.org/x", "/vsicurl/https://a.example.org/x", "file:///etc/passwd", "https://[::1/x", "https:///x",
-        "https://a.example.org\\@evil.org/x", "", "s3://bucket/a?x",
+        "https://a.example.org\\@evil.org/x", "", "s3://bucket/a?x", "https://a.example.org/a b.tif", "https://a.example.org/a\n.tif",
+        "https://a.example.org/\u00e9.tif", "s3://bucket/\u00e9.tif", "s3://bucket/../other/x.tif", "s3://bucket/a/./x.tif", "s3://bucket/a/..",
     ]  # fmt: skip
     assert [href for href in allowed if not hosts.allow(href)] == []
     assert [href for href in refused if hosts.allow(href)] == []

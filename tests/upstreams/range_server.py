@@ -71,6 +71,12 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", "0")
             self.end_headers()
             return
+        if fault == "many digits":
+            self.send_response(206)
+            self.send_header("Content-Range", f"bytes 0-9/{'9' * 5000}")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
         if fault == "hang up":
             self.close_connection = True
             self.connection.close()
