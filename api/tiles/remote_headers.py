@@ -22,6 +22,8 @@ _CHUNK: Final = 32 * 1024
 #: Bytes of a header, wherever in the file its pieces are.
 _MOST: Final = 24 * 2**20
 _MOST_KEPT: Final = 64 * 2**20
+#: Bytes of tags that are kept with a header and copied for each tile; those of COGs take some hundreds.
+_MOST_TAGS: Final = 2**20
 #: Seconds after which a kept header is read again: files are replaced under their names, if rarely.
 _FRESH_S: Final = 3600.0
 
@@ -120,7 +122,10 @@ class Headers:
         tiff = TiffFile(pieces, file.file_size)
         structure = structure_of(tiff, DEFAULTS.raster_max_tags, DEFAULTS.raster_max_bands)
         blocks = sum(level.image.layout.blocks for level in structure.levels)
-        header = Header(structure, file.tag, time.monotonic(), 10_000 + 200 * blocks)
+        tags = _tag_bytes(structure)
+        if tags > _MOST_TAGS:
+            raise UploadRejected("TOO_COMPLEX", f"the tags are larger than {_MOST_TAGS} bytes", limit=_MOST_TAGS)
+        header = Header(structure, file.tag, time.monotonic(), 10_000 + 200 * blocks + tags)
         self.forget(href)
         with self._lock:
             self._kept[href] = header
@@ -128,3 +133,10 @@ class Headers:
             while self._bytes > _MOST_KEPT and len(self._kept) > 1:
                 self._bytes -= self._kept.popitem(last=False)[1].kept_bytes
         return header
+
+
+def _tag_bytes(structure: Structure) -> int:
+    """Bytes of the tags that place a file and of those of its images and masks."""
+    images = [image for level in structure.levels for image in (level.image, level.mask) if image is not None]
+    every = [structure.place, *(image.tags for image in images)]
+    return sum(len(data) for tags in every for _, _, data in tags.values())

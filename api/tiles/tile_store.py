@@ -141,16 +141,17 @@ class Disk:
         data, path = kept.pack(), self._path(key)
         if len(data) > self._stride:
             return
-        if self._is_due(len(data)):
-            self.sweep()
         temporary = path.with_name(f".{uuid4().hex}")
         try:
+            if self._is_due(len(data)):
+                self.sweep()
             path.parent.mkdir(parents=True, exist_ok=True)
             try:
                 temporary.write_bytes(data)
                 temporary.replace(path)
             except OSError:
-                temporary.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    temporary.unlink(missing_ok=True)
                 raise
         except OSError as error:
             log.warning("a tile cannot be kept on disk", extra={"reason": error.strerror or type(error).__name__})

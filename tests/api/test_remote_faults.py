@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -20,14 +21,17 @@ from rasterio.transform import from_origin
 
 from api.problems import Problem
 from api.settings import ApiSettings
+from api.tiles.excerpt import excerpt, structure_of
 from api.tiles.remote import Remote, reader_of
 from api.tiles.remote_fetch import FetchFailed, merge
 from api.tiles.remote_hosts import CheckedBackend, HostRefused, Hosts, is_public, url_of
 from api.tiles.sas import SCHEME, Signers
 from db.settings import DatabaseSettings
+from ingest.errors import UploadRejected
 from ingest.model import Signing, Source
 from ingest.settings import IngestSettings
 from ingest.source_files import load_sources
+from ingest.uploads.tiff import TiffFile
 from tests.api.sharing_site import Site, item, sharing_site
 from tests.api.test_remote_pixels import LOCAL, pixels, write
 from tests.upstreams.range_server import Host, range_server
@@ -166,6 +170,22 @@ def test_what_is_no_raster_is_refused_without_gdal(folder: Path) -> None:
     with range_server(folder) as host, remote_of(host.name) as remote:
         problem = problem_of(remote, f"{host.url}/not.tif")
         assert (problem.status, problem.code, problem.facts["reason"]) == (502, "ASSET_UNREADABLE", "NOT_A_TIFF")
+
+
+@pytest.mark.parametrize(("length", "is_refused"), [(300_000, False), (2_000_000, True)])
+def test_kept_headers_are_counted_with_their_tags_and_huge_ones_refused(
+    tmp_path: Path, folder: Path, length: int, is_refused: bool
+) -> None:
+    with (folder / "a.tif").open("rb") as file:
+        structure = structure_of(TiffFile(file, (folder / "a.tif").stat().st_size), 1000, 10)
+    names = {**structure.place, 34737: (2, length, b"x" * length)}
+    (tmp_path / "tags.tif").write_bytes(excerpt(replace(structure, place=names), [0], {}))
+    with range_server(tmp_path) as host, remote_of(host.name) as remote:
+        if is_refused:
+            with pytest.raises(UploadRejected, match="tags"):
+                remote.header(f"{host.url}/tags.tif", remote.fetcher.deadline())
+            return
+        assert remote.header(f"{host.url}/tags.tif", remote.fetcher.deadline()).kept_bytes > length
 
 
 def test_redirects_stay_within_the_hosts_that_are_named(folder: Path) -> None:

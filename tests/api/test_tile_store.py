@@ -58,6 +58,17 @@ def test_a_disk_that_cannot_be_written_keeps_nothing_and_says_so(
     assert "cannot be kept" in caplog.text
 
 
+def test_a_folder_that_cannot_be_made_only_means_that_nothing_is_kept(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    disk = Disk(tmp_path / "file" / "tiles", 400_000)
+    for _ in range(2):
+        disk.put("aa" + "0" * 62, kept(b"1"))
+    assert disk.get("aa" + "0" * 62) is None
+    assert "cannot be kept" in caplog.text
+
+
 async def test_work_goes_on_while_anybody_waits_and_ends_when_all_have_gone() -> None:
     flights: SingleFlight[str, int] = SingleFlight()
     started, may_end, runs = asyncio.Event(), asyncio.Event(), []
