@@ -45,7 +45,7 @@ from api.tiles.drawing import (
     signed_links,
 )
 from api.tiles.encode import render_image
-from api.tiles.found import as_item, leave_out_foreign
+from api.tiles.found import as_item, leave_out_foreign, note_age
 from api.tiles.grids import GRIDS, Geometry, geometry_in
 from api.tiles.items import stored_item
 from api.tiles.largest import Bounded
@@ -137,6 +137,7 @@ def item_of(
         leave_out_foreign(cursor, [document], row["principals"])
     note_private(request, is_private=not row["is_public"])
     note_version(request, row["version"])
+    note_age(request, [document])
     item = as_item(document)
     note_preview(request, item)
     return item

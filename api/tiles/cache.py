@@ -192,7 +192,7 @@ class TileCache:
         except Exception:  # logged where it was answered with a problem
             if not messages:
                 raise
-        kept = _kept_of(messages, observation_of(scope).route)
+        kept = _kept_of(messages, observation_of(scope).route, rendering.until)
         # Between the look at the version and the making of the tile the item may have become another one.
         if kept is None or not rendering.is_kept or (rendering.version or state.version) != state.version:
             return Made(messages, rendering.version, None)
@@ -262,7 +262,7 @@ def _nothing_more() -> Receive:
     return receive
 
 
-def _kept_of(messages: list[Message], route: str) -> Kept | None:
+def _kept_of(messages: list[Message], route: str, until: float | None) -> Kept | None:
     """The answer in one piece, if it is a good one."""
     start: Any = messages[0] if messages else None
     if start is None or start["status"] != 200:
@@ -271,7 +271,7 @@ def _kept_of(messages: list[Message], route: str) -> Kept | None:
     if not body or len(body) > _MOST_BODY:
         return None
     headers = tuple((name, value) for name, value in start["headers"] if name in _KEPT_HEADERS)
-    return Kept(route, headers, etag_of(body).encode(), body)
+    return Kept(route, headers, etag_of(body).encode(), body, until)
 
 
 def primary_of(reads: Any) -> Callable[[], asyncpg.Pool]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,9 +16,10 @@ from shapely.geometry.base import BaseGeometry
 from starlette.requests import Request
 
 from api.problems import Problem
-from api.tiles.rendering import note_unkept
+from api.tiles.remote_headers import FRESH_S
+from api.tiles.rendering import note_unkept, note_until
 from db.queries import sql
-from ingest.edits.hrefs import drop_foreign_assets, named_uploads
+from ingest.edits.hrefs import drop_foreign_assets, hrefs_of, named_uploads, upload_of
 
 JSON = dict[str, Any]
 #: Items of the first page, and of those after it: most pictures are full after one or two.
@@ -71,6 +73,7 @@ def items_in(
             if name_foreign(cursor, documents):
                 note_unkept(request)
             leave_out_foreign(cursor, documents, principals)
+        note_age(request, documents)
         if rows:
             yield [Found(as_item(row["item"]), row["is_public"]) for row in rows]
         if len(rows) < size:
@@ -86,6 +89,12 @@ def name_foreign(cursor: Any, documents: Sequence[JSON]) -> bool:
     rows = cursor.execute(sql("tiles.owners_of_uploads"), (list({upload for _, upload in named}),)).fetchall()
     owners = {row["id"]: (row["collection_id"], row["item_id"]) for row in rows}
     return any(upload in owners and owners[upload] != (one["collection"], one["id"]) for one, upload in named)
+
+
+def note_age(request: Request, documents: Sequence[JSON]) -> None:
+    """An answer made of files elsewhere is kept for a while: they may be replaced under their names, which changes no item."""
+    if any(upload_of(href) is None for document in documents for href in hrefs_of(document)):
+        note_until(request, time.time() + FRESH_S)
 
 
 def leave_out_foreign(cursor: Any, documents: Sequence[JSON], principals: Sequence[str]) -> None:

@@ -24,8 +24,8 @@ _MOST: Final = 24 * 2**20
 _MOST_KEPT: Final = 64 * 2**20
 #: Bytes of tags that are kept with a header and copied for each tile; those of COGs take some hundreds.
 _MOST_TAGS: Final = 2**20
-#: Seconds after which a kept header is read again: files are replaced under their names, if rarely.
-_FRESH_S: Final = 3600.0
+#: Seconds after which a kept header is read again, and tiles made anew: files are replaced under their names, if rarely.
+FRESH_S: Final = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ class Headers:
     def _known(self, href: str) -> Header | None:
         with self._lock:
             found = self._kept.get(href)
-            if found is None or time.monotonic() - found.read_at > _FRESH_S:
+            if found is None or time.monotonic() - found.read_at > FRESH_S:
                 return None
             self._kept.move_to_end(href)
             return found

@@ -18,10 +18,12 @@ class Rendering:
     Attributes:
         version: of what it was made of (`api.tiles.versions`); None: the route does not say.
         is_kept: False for what is to be made anew next time, as a coarse copy or a part.
+        until: when it is to be made anew, in seconds since 1970; None: as long as there is that version.
     """
 
     version: str | None = None
     is_kept: bool = True
+    until: float | None = None
 
 
 def rendering_of(scope: Scope) -> Rendering:
@@ -38,3 +40,9 @@ def note_version(request: Request, version: str) -> None:
 def note_unkept(request: Request) -> None:
     """Say that the answer is not to be kept here."""
     rendering_of(request.scope).is_kept = False
+
+
+def note_until(request: Request, moment: float) -> None:
+    """Say until when the answer may be kept, in seconds since 1970; the earliest holds."""
+    rendering = rendering_of(request.scope)
+    rendering.until = moment if rendering.until is None else min(moment, rendering.until)

@@ -26,7 +26,7 @@ from blake3 import blake3
 
 log = logging.getLogger(__name__)
 
-_MAGIC: Final = b"FTC1"
+_MAGIC: Final = b"FTC2"
 _DIGEST: Final = 16
 _HEAD: Final = struct.Struct("<I")
 #: Files that are answered are marked as used at most so often.
@@ -40,12 +40,18 @@ _ABANDONED_S: Final = 600.0
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """An answer: its route, headers (media type and the like), entity tag, body."""
+    """An answer: its route, headers (media type and the like), entity tag, body; when it is to be made anew (seconds since 1970)."""
 
     route: str
     headers: tuple[tuple[bytes, bytes], ...]
     etag: bytes
     body: bytes
+    until: float | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it is to be made anew by now."""
+        return self.until is not None and time.time() >= self.until
 
     @property
     def size(self) -> int:
@@ -54,9 +60,8 @@ class Kept:
 
     def pack(self) -> bytes:
         """As it lies in a file."""
-        head = orjson.dumps(
-            [self.route, self.etag.decode(), [[name.decode(), value.decode("latin-1")] for name, value in self.headers]]
-        )
+        headers = [[name.decode(), value.decode("latin-1")] for name, value in self.headers]
+        head = orjson.dumps([self.route, self.etag.decode(), headers, self.until])
         rest = _HEAD.pack(len(head)) + head + self.body
         return _MAGIC + blake3(rest).digest(_DIGEST) + rest
 
@@ -68,9 +73,9 @@ class Kept:
         if data[: len(_MAGIC)] != _MAGIC or blake3(rest).digest(_DIGEST) != data[len(_MAGIC) : start]:
             return None
         (size,) = _HEAD.unpack_from(rest)
-        route, etag, headers = orjson.loads(rest[_HEAD.size : _HEAD.size + size])
+        route, etag, headers, until = orjson.loads(rest[_HEAD.size : _HEAD.size + size])
         pairs = tuple((name.encode(), value.encode("latin-1")) for name, value in headers)
-        return cls(route, pairs, etag.encode(), rest[_HEAD.size + size :])
+        return cls(route, pairs, etag.encode(), rest[_HEAD.size + size :], until)
 
 
 class Memory:
@@ -88,6 +93,8 @@ class Memory:
     def get(self, key: str) -> Kept | None:
         """What is kept under a key."""
         found = self._kept.get(key)
+        if found is not None and found.is_over:
+            return None
         if found is not None:
             self._kept.move_to_end(key)
         return found
@@ -134,7 +141,7 @@ class Disk:
             log.warning("a damaged file in the tile cache", extra={"file": path.name, "bytes": len(data)})
             with contextlib.suppress(OSError):
                 path.unlink()
-        return kept
+        return None if kept is None or kept.is_over else kept
 
     def put(self, key: str, kept: Kept) -> None:
         """Keep it; a full or broken disk only means that it is not kept."""

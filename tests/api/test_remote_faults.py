@@ -26,6 +26,7 @@ from api.tiles.remote import Remote, reader_of
 from api.tiles.remote_fetch import FetchFailed, merge
 from api.tiles.remote_hosts import CheckedBackend, HostRefused, Hosts, is_public, url_of
 from api.tiles.sas import SCHEME, Signers
+from api.tiles.tile_store import Kept
 from db.settings import DatabaseSettings
 from ingest.errors import UploadRejected
 from ingest.model import Signing, Source
@@ -333,6 +334,21 @@ def test_an_asset_elsewhere_is_shown_and_kept_when_its_host_has_gone(site: Site,
     finally:
         host.fault = ""
     assert get("max_size=65").status_code == 200
+
+
+def test_kept_tiles_of_a_file_elsewhere_have_an_age_and_those_of_uploads_none(site: Site) -> None:
+    for old in (site.data_dir / "tiles").glob("*/*"):
+        old.unlink()
+    hours = []
+    for name in ("there", "i-public"):
+        path = f"/raster/collections/open/items/{name}/preview.png?max_size=41"
+        assert site.ask("anonymous", "GET", f"{path}&assets={'red' if name == 'there' else 'data'}").status_code == 200
+        (file,) = (one for one in (site.data_dir / "tiles").glob("*/*"))
+        kept = Kept.unpack(file.read_bytes())
+        assert kept is not None
+        hours.append(None if kept.until is None else round((kept.until - time.time()) / 3600))
+        file.unlink()
+    assert hours == [1, None]
 
 
 def test_an_asset_at_a_host_that_no_source_names_is_not_served(site: Site) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -56,6 +58,18 @@ def test_a_disk_that_cannot_be_written_keeps_nothing_and_says_so(
     disk.put("aa" + "0" * 62, kept(b"1"))
     assert disk.get("aa" + "0" * 62) is None
     assert "cannot be kept" in caplog.text
+
+
+def test_what_has_an_age_is_not_given_once_it_is_over(tmp_path: Path) -> None:
+    disk, memory, now = Disk(tmp_path, 400_000), Memory(6000), time.time()
+    for key, until in (("a" * 64, now + 1000), ("b" * 64, now)):
+        one = replace(kept(b"1"), until=until)
+        assert Kept.unpack(one.pack()) == one
+        for store in (disk, memory):
+            store.put(key, one)
+            assert store.get(key) == (one if until > now else None)
+            store.put(key, kept(b"new"))
+            assert store.get(key) == kept(b"new")
 
 
 def test_a_folder_that_cannot_be_made_only_means_that_nothing_is_kept(
