@@ -21,7 +21,7 @@ from urllib.parse import urljoin, urlsplit
 import httpcore
 
 from api.settings import Network
-from api.tiles.remote_hosts import CheckedBackend, HostRefused, Hosts
+from api.tiles.remote_hosts import CheckedBackend, HostRefused, Hosts, within
 
 log = logging.getLogger(__name__)
 
@@ -174,7 +174,10 @@ class Fetcher:
                 raise httpcore.ReadTimeout
             times = dict.fromkeys(("connect", "read", "write", "pool"), left)
             self.requests += 1
-            with self._pool.stream("GET", url, headers=headers, extensions={"timeout": times}) as answer:
+            with (
+                within(deadline),
+                self._pool.stream("GET", url, headers=headers, extensions={"timeout": times}) as answer,
+            ):
                 if answer.status not in (301, 302, 303, 307, 308):
                     return _read(answer, first, count, deadline)
                 target = {name.lower(): value for name, value in answer.headers}.get(b"location", b"")

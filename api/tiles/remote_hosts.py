@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Callable, Iterable
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from ipaddress import ip_address
@@ -114,4 +118,58 @@ class CheckedBackend(httpcore.SyncBackend):
         addresses = [str(one[4][0]) for one in found]
         if not addresses or not all(is_public(one, self._allowed) for one in addresses):
             raise HostRefused(host)
-        return super().connect_tcp(addresses[0], port, timeout, local_address, socket_options)
+        return TimedStream(super().connect_tcp(addresses[0], port, timeout, local_address, socket_options))
+
+
+_now = threading.local()
+
+
+@contextmanager
+def within(deadline: float) -> Iterator[None]:
+    """While the block runs, what this thread reads and writes has to be done by then (`time.monotonic`), headers that drip too."""
+    _now.deadline = deadline
+    try:
+        yield
+    finally:
+        _now.deadline = None
+
+
+class TimedStream(httpcore.NetworkStream):
+    """A stream that ends at its thread's deadline; httpcore's own times begin anew with every byte that comes."""
+
+    def __init__(self, stream: httpcore.NetworkStream) -> None:
+        self._stream = stream
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        """As httpcore's."""
+        return self._stream.read(max_bytes, _left(timeout, httpcore.ReadTimeout))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        """As httpcore's."""
+        self._stream.write(buffer, _left(timeout, httpcore.WriteTimeout))
+
+    def close(self) -> None:
+        """As httpcore's."""
+        self._stream.close()
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.NetworkStream:
+        """As httpcore's."""
+        left = _left(timeout, httpcore.ConnectTimeout)
+        return TimedStream(self._stream.start_tls(ssl_context, server_hostname, left))
+
+    def get_extra_info(self, info: str) -> Any:
+        """As httpcore's."""
+        return self._stream.get_extra_info(info)
+
+
+def _left(timeout: float | None, over: type[httpcore.TimeoutException]) -> float | None:
+    """Seconds that an operation may take."""
+    deadline: float | None = getattr(_now, "deadline", None)
+    if deadline is None:
+        return timeout
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise over("the deadline is over")
+    return left if timeout is None else min(left, timeout)

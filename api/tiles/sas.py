@@ -19,7 +19,7 @@ import orjson
 
 from api.settings import Network
 from api.tiles.remote_fetch import FetchFailed
-from api.tiles.remote_hosts import CheckedBackend, HostRefused
+from api.tiles.remote_hosts import CheckedBackend, HostRefused, within
 from ingest.model import Signing, Source
 from ingest.normalise.signing import needs_signing
 
@@ -84,9 +84,11 @@ class Signers:
             raise FetchFailed("slow")
         times = dict.fromkeys(("connect", "read", "write", "pool"), left)
         try:
-            with self._pool.stream(
-                "GET", f"{signing.url}?{urlencode({'href': url})}", extensions={"timeout": times}
-            ) as answer:
+            asked = f"{signing.url}?{urlencode({'href': url})}"
+            with (
+                within(deadline),
+                self._pool.stream("GET", asked, extensions={"timeout": times}) as answer,
+            ):
                 if answer.status != 200:
                     raise FetchFailed("refused" if answer.status in (401, 403, 404) else "failed")
                 body = b""

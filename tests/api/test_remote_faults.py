@@ -109,6 +109,14 @@ def test_a_byte_a_second_ends_at_the_deadline_and_many_askers_at_once(folder: Pa
         assert host.requests <= 6
 
 
+def test_headers_that_drip_end_at_the_deadline_too(folder: Path) -> None:
+    with range_server(folder) as host, remote_of(host.name, asset_timeout_s=0.4) as remote:
+        host.fault = "slow headers"
+        begun = time.monotonic()
+        assert problem_of(remote, f"{host.url}/a.tif").facts["reason"] == "slow"
+        assert time.monotonic() - begun < 5
+
+
 def test_a_host_that_is_gone_is_left_alone_for_a_while(folder: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -71,6 +71,13 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", "0")
             self.end_headers()
             return
+        if fault == "slow headers":
+            self.close_connection = True
+            with contextlib.suppress(OSError):
+                self.wfile.write(b"HTTP/1.1 206 Partial Content\r\nX-Slow: ")
+                while not host.is_over.wait(0.05):
+                    self.wfile.write(b"x")
+            return
         if fault == "many digits":
             self.send_response(206)
             self.send_header("Content-Range", f"bytes 0-9/{'9' * 5000}")
