@@ -62,11 +62,13 @@ _DATABASE_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, Time
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """An answer as the application made it, and what it told of it. `kept` None: it is sent to who asked, and to nobody later."""
+    """An answer as the application made it, and what it told of it. `kept` None: it is sent to who asked, and to nobody later; with
+    `is_for_all` false not even to those who wait for it."""
 
     messages: list[Message]
     version: str | None
     kept: Kept | None
+    is_for_all: bool = True
 
 
 def renderer_name(database: str) -> str:
@@ -134,7 +136,7 @@ class TileCache:
             await self._send(kept, state, scope, send)
             return
         made, begun_here = await self._flights.do(key, lambda: self._make(scope, key, state))
-        if not begun_here and made.version not in (None, state.version):
+        if not begun_here and not (made.is_for_all and made.version in (None, state.version)):
             await self._app(scope, receive, send)  # an item that has changed meanwhile may be for others
             return
         self._count("made" if begun_here else "shared", made.kept)
@@ -195,7 +197,7 @@ class TileCache:
         kept = _kept_of(messages, observation_of(scope).route, rendering.until)
         # Between the look at the version and the making of the tile the item may have become another one.
         if kept is None or not rendering.is_kept or (rendering.version or state.version) != state.version:
-            return Made(messages, rendering.version, None)
+            return Made(messages, rendering.version, None, rendering.is_for_all)
         self._memory.put(key, kept)
         if self._disk is not None:
             await asyncio.to_thread(self._disk.put, key, kept)

@@ -17,7 +17,7 @@ from starlette.requests import Request
 
 from api.problems import Problem
 from api.tiles.remote_headers import FRESH_S
-from api.tiles.rendering import note_unkept, note_until
+from api.tiles.rendering import note_foreign, note_until
 from db.queries import sql
 from ingest.edits.hrefs import drop_foreign_assets, hrefs_of, named_uploads, upload_of
 
@@ -71,7 +71,7 @@ def items_in(
             rows = cursor.execute(sql("tiles.mosaic_page"), (asked, list(principals), outline, size, offset)).fetchall()
             documents = [row["item"] for row in rows]
             if name_foreign(cursor, documents):
-                note_unkept(request)
+                note_foreign(request)
             leave_out_foreign(cursor, documents, principals)
         note_age(request, documents)
         if rows:

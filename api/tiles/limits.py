@@ -65,7 +65,7 @@ def _check_together(
     sides: list[float | None], max_size: float | None, pairs: list[tuple[str, str]], limits: Limits
 ) -> None:
     """Pictures of all assets are in memory at once; those whose size is not told have the usual one."""
-    pixels = math.prod(side or 0 for side in sides) or (max_size or 0) ** 2
+    pixels = math.prod(side or 0 for side in sides) or (max_size or 0) * (max_size or 0)  # 1e300 ** 2 would raise
     assets = sum(name == "assets" for name, _ in pairs)
     if (together := pixels * assets) > limits.most_pixels:
         raise _too_large("width x height x assets", limits.most_pixels, together)

@@ -18,11 +18,13 @@ class Rendering:
     Attributes:
         version: of what it was made of (`api.tiles.versions`); None: the route does not say.
         is_kept: False for what is to be made anew next time, as a coarse copy or a part.
+        is_for_all: False for what its key does not wholly tell: whoever waits for an equal answer gets one of his own.
         until: when it is to be made anew, in seconds since 1970; None: as long as there is that version.
     """
 
     version: str | None = None
     is_kept: bool = True
+    is_for_all: bool = True
     until: float | None = None
 
 
@@ -40,6 +42,12 @@ def note_version(request: Request, version: str) -> None:
 def note_unkept(request: Request) -> None:
     """Say that the answer is not to be kept here."""
     rendering_of(request.scope).is_kept = False
+
+
+def note_foreign(request: Request) -> None:
+    """Say that the answer shows rasters of other items, which may become private at any moment: it is for who asked now, and not kept."""
+    note_unkept(request)
+    rendering_of(request.scope).is_for_all = False
 
 
 def note_until(request: Request, moment: float) -> None:

@@ -13,8 +13,14 @@ import httpx
 import numpy as np
 import pytest
 from rasterio.transform import from_origin
+from starlette.requests import Request
+from starlette.types import Receive, Scope, Send
 
+from api.metrics import Metrics
 from api.settings import ApiSettings
+from api.tiles.cache import COLLECTION_PIXELS, TileCache
+from api.tiles.rendering import note_foreign
+from api.tiles.versions import Asker, State
 from db.pools import open_pool
 from db.settings import DatabaseSettings
 from ingest.overviews.density import keep_density
@@ -149,6 +155,37 @@ def test_a_kept_tile_of_a_collection_does_not_show_a_borrowed_raster_that_became
     before = outcomes(site)
     assert [site.ask("owner", "GET", own).status_code for _ in range(2)] == [200, 200]
     assert counted(site, "memory", before) == 1
+
+
+async def test_who_waits_for_a_picture_with_anothers_raster_gets_one_of_his_own(tmp_path: Path) -> None:
+    """It may have become private after the first one's was begun."""
+    begun, may_end, made = asyncio.Event(), asyncio.Event(), []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        made.append(len(made))
+        body = str(len(made)).encode()
+        note_foreign(Request(scope))
+        begun.set()
+        await may_end.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"image/png")]})
+        await send({"type": "http.response.body", "body": body})
+
+    class One:
+        async def state(self, names: tuple[str, ...], asker: Asker) -> State | None:
+            return State("1", True, "")
+
+    cache = TileCache(app, {COLLECTION_PIXELS: One()}, ApiSettings(data_dir=tmp_path, tile_cache_bytes=0), Metrics())
+    cache.open("db")
+    transport = httpx.ASGITransport(cache)
+    async with httpx.AsyncClient(transport=transport, base_url="http://here") as http:
+        path = "/raster/collections/a/tiles/WebMercatorQuad/0/0/0.png"
+        first = asyncio.create_task(http.get(path))
+        await begun.wait()
+        second = asyncio.create_task(http.get(path))
+        while not any(waiting[0] == 2 for _, waiting in cache._flights._flights.values()):
+            await asyncio.sleep(0)
+        may_end.set()
+        assert [(await one).content for one in (first, second)] == [b"1", b"2"]
 
 
 def test_other_processes_find_tiles_on_disk_and_do_not_trust_damaged_ones(site: Site) -> None:
