@@ -50,4 +50,5 @@ class Mounted:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             scope["app_root_path"] = scope["root_path"]
+            scope.pop("router", None)  # the outer one's links have the mount's path already: twice, then
         await self._app(scope, receive, send)

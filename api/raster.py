@@ -19,8 +19,7 @@ from rio_tiler.utils import cast_to_sequence
 from starlette.requests import Request
 from starlette.responses import Response
 from titiler.core.dependencies import OGCMapsParams
-from titiler.core.factory import AlgorithmFactory, ColorMapFactory, MultiBaseTilerFactory, TMSFactory
-from titiler.pgstac.factory import MosaicTilerFactory
+from titiler.core.factory import AlgorithmFactory, ColorMapFactory, TMSFactory
 from titiler.pgstac.reader import PgSTACReader
 
 from api.access import principals_of
@@ -60,6 +59,7 @@ from api.tiles.reader import FastReader
 from api.tiles.remote import reader_of as remote_reader
 from api.tiles.rendering import note_version
 from api.tiles.searches import search_mosaic_of, searches_router
+from api.tiles.tilesets import ItemTiles, MosaicTiles
 from api.tiles.wms import wms_router
 from api.tiles.wmts import wmts_router
 from db.queries import sql
@@ -232,10 +232,8 @@ def _add_routes(app: FastAPI, settings: ApiSettings) -> None:
     call_at_once(app, light, instead={OGCMapsParams: MapParams})  # titiler's factories take no other
 
 
-def _item_routes(
-    reader: type[PgSTACReader], item: Callable[..., Any], drawn: dict[str, Any], root: str
-) -> MultiBaseTilerFactory:
-    return MultiBaseTilerFactory(
+def _item_routes(reader: type[PgSTACReader], item: Callable[..., Any], drawn: dict[str, Any], root: str) -> ItemTiles:
+    return ItemTiles(
         reader=reader,
         path_dependency=item,
         **drawn,
@@ -254,8 +252,8 @@ def _item_routes(
 
 def _mosaic_routes(
     reader: type[PgSTACReader], mosaic: Callable[..., Any], drawn: dict[str, Any], prefix: str, root: str
-) -> MosaicTilerFactory:
-    return MosaicTilerFactory(
+) -> MosaicTiles:
+    return MosaicTiles(
         backend=cast(Any, MosaicBackend),
         backend_dependency=BackendParams,
         dataset_reader=cast(Any, reader),

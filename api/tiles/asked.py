@@ -23,6 +23,8 @@ MEMBERS: Final = ("collections", "ids", "bbox", "intersects", "datetime", "query
 #: Short words for what is on top.
 _ORDERS: Final = {"newest": "-datetime", "oldest": "+datetime", "least-cloud": "+eo:cloud_cover"}
 _DAY: Final = re.compile(r"\d{4}-\d\d-\d\d")
+#: A day as clients write it that know times only (QGIS, Leaflet.TimeDimension): the dimension's values are days.
+_MIDNIGHT: Final = re.compile(r"(\d{4}-\d\d-\d\d)T00:00(?::00(?:\.0+)?)?(?:Z|[+-]00:?00)?")
 #: What services call "as it is now, all times".
 _ANY_TIME: Final = frozenset({"", "default", "current", "../.."})
 
@@ -76,14 +78,14 @@ def order_of(sortby: Any) -> list[JSON]:
 
 
 def time_of(text: str | None) -> str | None:
-    """What map services call TIME, as STAC's `datetime`: an instant, a day, or an interval with or without a period.
+    """What map services call TIME, as STAC's `datetime`: an instant, a day (midnight in UTC is the day), or an interval.
 
     Raises:
         Problem: 400.
     """
     if text is None or text.strip().lower() in _ANY_TIME:
         return None
-    ends = text.strip().split("/")[:2]
+    ends = [_MIDNIGHT.sub(r"\1", one) if _MIDNIGHT.fullmatch(one) else one for one in text.strip().split("/")[:2]]
     begin, end = ends[0], ends[-1]
     if len(ends) == 1 and not _DAY.fullmatch(begin):
         return begin

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, cast
 
 import pystac
 from fastapi import Depends, Query
+from morecantile.models import crs_axis_inverted
 from pydantic import AfterValidator
+from pyproj import CRS as ProjCRS
+from pyproj.exceptions import CRSError
 from rio_tiler.colormap import cmap
 from starlette.requests import Request
 from titiler.core.dependencies import (
@@ -56,16 +59,18 @@ Render = Annotated[
 
 
 def hint_of(request: Request, subject: Subject, render: str | None) -> JSON:
-    """The hint that a request is drawn by; {}: there is none.
+    """The hint that a request is drawn by; {}: there is none, or no item at all.
 
     Raises:
         Problem: 400 NO_SUCH_RENDER.
     """
     item = subject if isinstance(subject, pystac.Item) else subject.newest(request)
+    if item is None:
+        return {}
     more = [] if isinstance(subject, pystac.Item) else [subject.renders]
-    if render not in (None, "", "default") and (item is None or not is_offered(item, str(render), *more)):
+    if render not in (None, "", "default") and not is_offered(item, str(render), *more):
         raise Problem(400, "NO_SUCH_RENDER", "there is no render hint of this name", field="render")
-    return {} if item is None else render_of(item, render or "default", *more)
+    return render_of(item, render or "default", *more)
 
 
 def drawing_of(subject_of: Callable[..., Subject]) -> dict[str, Any]:
@@ -84,6 +89,8 @@ def drawing_of(subject_of: Callable[..., Subject]) -> dict[str, Any]:
         if assets is not None:
             return AssetsExprParams(assets=assets, expression=expression, asset_as_band=asset_as_band)
         hint = hint_of(request, subject, render)
+        if not hint and not isinstance(subject, pystac.Item) and subject.newest(request) is None:
+            return AssetsExprParams(assets=[], expression=expression, asset_as_band=asset_as_band)  # nothing is there
         if not hint:
             raise Problem(400, "ASSETS_REQUIRED", "name assets: nothing says how this is drawn")
         names: list[Any] = hint["assets"]
@@ -148,12 +155,27 @@ class PictureParams(PreviewParams):
 
 @dataclass
 class MapParams(OGCMapsParams):
-    """OGC API Maps; one side alone is the longer one's, for with the other in proportion to a box there would be no end."""
+    """OGC API Maps (OGC 20-058): the axes of a box are in the order of its `bbox-crs`, where titiler has x first whatever it is.
+
+    One side alone is the longer one's, for with the other in proportion to a box there would be no end.
+    """
 
     def __post_init__(self) -> None:
+        is_turned = self.bbox_crs is not None and _is_north_first(str(self.bbox_crs))
         super().__post_init__()  # type: ignore[no-untyped-call]
+        if is_turned and self.bbox is not None:
+            south, west, north, east = cast(list[float], self.bbox)
+            self.bbox = cast(Any, [west, south, east, north])
         if (self.width is None) != (self.height is None):
             self.max_size, self.width, self.height = self.width or self.height, None, None
+
+
+def _is_north_first(crs: str) -> bool:
+    """Whether the first axis of a reference system is not the one to the east."""
+    try:
+        return bool(crs_axis_inverted(ProjCRS.from_user_input(crs)))
+    except CRSError:
+        return False  # titiler refuses it
 
 
 def _sizes(

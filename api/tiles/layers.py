@@ -28,6 +28,7 @@ from db.queries import sql
 
 #: Collections of one catalogue of layers.
 MOST_LAYERS: Final = 1000
+_EPSG: Final = re.compile(r"EPSG:\d{4,5}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,15 @@ class Layer:
     styles: Sequence[str]
     times: tuple[str, str] | None = None
     item: pystac.Item | None = None
+
+    @property
+    def system(self) -> str | None:
+        """The reference system that its newest pixels are in, as `EPSG:` and a number; None: another one, or not known."""
+        if self.item is None:
+            return None
+        told = [self.item.properties, *(asset.extra_fields for asset in self.item.assets.values())]
+        code = next((one["proj:code"] for one in told if one.get("proj:code")), None)
+        return code if isinstance(code, str) and _EPSG.fullmatch(code) else None
 
     def zooms(self, tms: TileMatrixSet) -> tuple[int, int]:
         """The coarsest and the finest zoom that are worth asking for."""

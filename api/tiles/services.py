@@ -62,10 +62,10 @@ class Asked:
         return int(text)
 
 
-def page(name: str, values: Mapping[str, Any], *, status: int = 200) -> Response:
+def page(name: str, values: Mapping[str, Any], *, status: int = 200, kind: str = XML) -> Response:
     """A document made of one of our templates; every value is escaped."""
     text = _PAGES.get_template(name).render(**values)
-    return Response(text, status_code=status, headers={"Content-Type": XML})
+    return Response(text, status_code=status, headers={"Content-Type": kind})
 
 
 def blank(width: int, height: int, name: str, background: tuple[int, int, int] | None = None) -> bytes:

@@ -21,6 +21,7 @@ from starlette.responses import Response
 
 from api.tiles.inside import Answer, ask_inside
 from api.tiles.layers import Offer
+from api.tiles.place_values import INFO_FORMATS, NOWHERE, told
 from api.tiles.services import FORMATS, Asked, ServiceError, blank, drawn, page
 from api.tiles.wmts import place_named
 
@@ -29,10 +30,9 @@ _NAMES: Final = frozenset({
     "BGCOLOR", "EXCEPTIONS", "TIME", "ELEVATION", "QUERY_LAYERS", "INFO_FORMAT", "FEATURE_COUNT", "I", "J", "X", "Y", "UPDATESEQUENCE",
     "DPI", "MAP_RESOLUTION", "FORMAT_OPTIONS", "SLD", "SLD_BODY", "TILED", "_",
 })  # fmt: skip
-#: Reference systems that are told; any other of EPSG is taken too.
+#: Reference systems that are told, and of each layer the one of its pixels; any other of EPSG is taken too.
 OFFERED: Final = ("EPSG:3857", "EPSG:4326", "CRS:84", "EPSG:3035", "EPSG:3395")
 MOST_SIDE: Final = 4096
-_INFO: Final = ("application/json", "text/plain")
 _CODE: Final = re.compile(r"EPSG:(\d{4,6})", re.IGNORECASE | re.ASCII)
 _COLOUR: Final = re.compile(r"(?:0x|#)?([0-9a-f]{6})", re.IGNORECASE)
 _EMPTY: Final = ("TILE_OUTSIDE_BOUNDS",)
@@ -114,7 +114,7 @@ def _capabilities(request: Request, asked: Asked, offer: Offer, root: str) -> Re
         "here": f"{root}/raster{path}?{query}&" if query else f"{root}/raster{path}?",
         "layers": layers,
         "formats": list(FORMATS),
-        "infos": _INFO,
+        "infos": INFO_FORMATS,
         "crs": OFFERED,
         "most": MOST_SIDE,
         "world": _box_of(layers),
@@ -170,9 +170,9 @@ def _range(bands: Any, mask: Any) -> tuple[float, float]:
 
 async def _values(request: Request, asked: Asked, offer: Offer) -> Response:
     """Values at a pixel of a picture."""
-    kind = asked.get("INFO_FORMAT", _INFO[0])
-    if kind not in _INFO:
-        raise ServiceError("InvalidFormat", f"values are given as {', '.join(_INFO)}", locator="INFO_FORMAT")
+    kind = asked.get("INFO_FORMAT", "application/json")
+    if kind not in INFO_FORMATS:
+        raise ServiceError("InvalidFormat", f"values are given as {', '.join(INFO_FORMATS)}", locator="INFO_FORMAT")
     view = _view(asked)
     path, query = _layer(asked, offer, "QUERY_LAYERS")
     names = ("I", "J") if is_new(asked) else ("X", "Y")
@@ -184,12 +184,10 @@ async def _values(request: Request, asked: Asked, offer: Offer) -> Response:
     x = west + (across + 0.5) * (east - west) / view.width
     y = north - (down + 0.5) * (north - south) / view.height
     answer = await ask_inside(request, f"{path}/point/{x!r},{y!r}", [*query, ("coord_crs", view.crs)])
-    body = answer.body
     if answer.status == 204 or answer.code in _EMPTY:
-        body = b'{"assets":[]}'
-    else:
-        _check(answer)
-    return Response(body, headers={"Content-Type": kind})
+        return told(NOWHERE, kind)
+    _check(answer)
+    return told(answer.body, kind)
 
 
 def _layer(asked: Asked, offer: Offer, parameter: str) -> tuple[str, list[tuple[str, str]]]:

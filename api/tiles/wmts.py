@@ -16,6 +16,7 @@ from titiler.core.utils import tms_limits
 
 from api.tiles.inside import Answer, ask_inside
 from api.tiles.layers import Layer, Offer, Place
+from api.tiles.place_values import INFO_FORMATS, NOWHERE, told
 from api.tiles.services import FORMATS, Asked, ServiceError, blank, page
 
 _NAMES: Final = frozenset({
@@ -62,9 +63,12 @@ def refused(error: ServiceError) -> Response:
 
 
 async def _answered(request: Request, asked: Asked, offer: Offer, root: str) -> Response:
-    if asked.get("SERVICE", "WMTS").upper() != "WMTS":
-        raise ServiceError("InvalidParameterValue", "this is a WMTS", locator="SERVICE")
     wanted = asked.need("REQUEST").lower()
+    services = (
+        ("WMTS", "WMS") if wanted == "getcapabilities" else ("WMTS",)
+    )  # QGIS asks so of an address without a query
+    if asked.get("SERVICE", "WMTS").upper() not in services:
+        raise ServiceError("InvalidParameterValue", "this is a WMTS", locator="SERVICE")
     if wanted == "getcapabilities":
         versions = asked.get("ACCEPTVERSIONS", "1.0.0").split(",")
         if "1.0.0" not in versions:
@@ -95,6 +99,7 @@ def _capabilities(request: Request, asked: Asked, offer: Offer, root: str) -> Re
         "root": root,
         "here": _url(request, root),
         "query": query,
+        "infos": INFO_FORMATS,
         "media_types": [media_type, *(one for one in FORMATS if one != media_type and one != "image/tiff")],
         "layers": [_layer(layer, sets, root, extension, asked) for layer in found],
         "sets": [_set(one, is_short=asked.get("USE_EPSG").lower() in ("true", "1", "yes")) for one in sets],
@@ -154,9 +159,10 @@ async def _tile(request: Request, asked: Asked, offer: Offer) -> Response:
 
 
 async def _values(request: Request, asked: Asked, offer: Offer) -> Response:
-    """Values at a pixel of a tile, as JSON."""
-    if asked.get("INFOFORMAT", "application/json") != "application/json":
-        raise ServiceError("InvalidParameterValue", "values are given as application/json", locator="INFOFORMAT")
+    """Values at a pixel of a tile."""
+    if (kind := asked.get("INFOFORMAT", "application/json")) not in INFO_FORMATS:
+        text = f"values are given as {', '.join(INFO_FORMATS)}"
+        raise ServiceError("InvalidParameterValue", text, locator="INFOFORMAT")
     path, query, (one, zoom, column, row) = _place(asked, offer)
     across, down = asked.whole("I", _TILE - 1), asked.whole("J", _TILE - 1)
     bounds = one.xy_bounds(Tile(column, row, zoom))
@@ -166,9 +172,9 @@ async def _values(request: Request, asked: Asked, offer: Offer) -> Response:
     where = path.split("/tiles/", 1)[0]
     answer = await ask_inside(request, f"{where}/point/{x!r},{y!r}", [*query, ("coord_crs", f"EPSG:{crs or 4326}")])
     if answer.status == 204 or answer.code == "TILE_OUTSIDE_BOUNDS":
-        return Response(b'{"assets":[]}', media_type="application/json")
+        return told(NOWHERE, kind)
     _check(answer)
-    return Response(answer.body, media_type="application/json")
+    return told(answer.body, kind)
 
 
 def _place(asked: Asked, offer: Offer) -> tuple[str, list[tuple[str, str]], tuple[TileMatrixSet, int, int, int]]:
