@@ -3,7 +3,7 @@ PYTHON := .venv/bin/python
 SHELL := /bin/bash
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tests demo up down test test-full test-contract lint bench
+.PHONY: help setup setup-tests demo up down test test-full test-contract test-clients lint bench
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -37,6 +37,10 @@ test-full: setup-tests lint ## all tests at the size that the documentation name
 
 test-contract: setup ## judges from outside: stac-api-validator, schemathesis, schemas, clients (a part of `make test`)
 	FEDERATOR_TEST_FULL=1 $(PYTHON) -m pytest -n 2 --dist loadfile tests/contract
+
+test-clients: setup-tests ## map clients (a part of `make test`), with QGIS, which is installed (500 MB)
+	@.ci/setup clients
+	FEDERATOR_TEST_FULL=1 $(PYTHON) -m pytest -n 2 --dist loadfile tests/map_clients tests/api/test_what_map_clients_ask.py
 
 bench: setup ## measure against the peers in the same run (figures: benchmarks/RESULTS.md)
 	$(PYTHON) -m benchmarks

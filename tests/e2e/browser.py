@@ -89,9 +89,12 @@ class Browser:
         metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
         self._ask("POST", "/goog/cdp/execute", cmd="Emulation.setDeviceMetricsOverride", params=metrics)
 
-    def screenshot(self, path: Path) -> None:
-        """Keep what is to be seen as a PNG."""
-        path.write_bytes(base64.b64decode(self._ask("GET", "/screenshot")))
+    def screenshot(self, path: Path | None = None) -> bytes:
+        """What is to be seen, as a PNG; kept at `path`."""
+        picture = base64.b64decode(self._ask("GET", "/screenshot"))
+        if path is not None:
+            path.write_bytes(picture)
+        return picture
 
     def complaints(self) -> list[str]:
         """What the console said since it was last asked, of levels WARNING and SEVERE."""

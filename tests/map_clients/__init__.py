@@ -1,1 +1,1 @@
-"""A page with a map as people build one, and the packages that it uses."""
+"""Map clients that nobody changed for us, at the running application: pages in a browser, QGIS, and the schemas of the OGC."""
