@@ -57,7 +57,6 @@ USUAL: dict[str, tuple[str, dict[str, Any]]] = {
     "openlayers-ogc-map-latitude-first": ("openlayers", {
         "kind": "map", "url": f"{OF_ONE}/map", "options": {"projection": "EPSG:4326"}, "crs": "EPSG:4326",
     }),
-    "openlayers-wms-degrees": ("openlayers", {**_ol_wms("wms"), "crs": "EPSG:4326"}),
     "openlayers-wms-utm": ("openlayers", {**_ol_wms("image"), "crs": "EPSG:32632"}),
     "maplibre-wms": ("maplibre", {"kind": "tiles", "url": GET_MAP}),
 }  # fmt: skip
@@ -72,6 +71,7 @@ OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
     "openlayers-ogc-tiles-degrees": ("openlayers", {"kind": "ogc", "url": f"{OF_ONE}/tiles/WorldCRS84Quad", "crs": "EPSG:4326"}),
     "openlayers-ogc-map": ("openlayers", {"kind": "map", "url": f"{OF_ONE}/map", "options": {"projection": "EPSG:3857"}}),
     "openlayers-wms": ("openlayers", _ol_wms("wms")),
+    "openlayers-wms-degrees": ("openlayers", {**_ol_wms("wms"), "crs": "EPSG:4326"}),
     "openlayers-wms-1.1.1-a-day": ("openlayers", {**_ol_wms("image", VERSION="1.1.1", TIME=MAY), "crs": "EPSG:4326", "day": MAY}),
     "maplibre-tilejson": ("maplibre", {"kind": "tilejson", "url": f"{OF_ONE}/WebMercatorQuad/tilejson.json"}),
 }  # fmt: skip
@@ -100,7 +100,7 @@ def test_a_client_shows_each_colour_where_it_belongs(pages: Pages, site: Site, n
     assert differing(found, at=day) == {}
 
 
-@pytest.mark.parametrize("client", ["leaflet", "openlayers"])
+@pytest.mark.parametrize("client", ["leaflet", "openlayers"] if FULL else ["openlayers"])
 def test_tiles_without_a_pixel_leave_their_place_empty(pages: Pages, site: Site, client: str) -> None:
     """They are answered with 204, of which these clients say that it is no picture."""
     found = pages.colours(client, kind="tiles", url=f"{site.http.base_url}{TILES}")

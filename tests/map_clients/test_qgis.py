@@ -38,6 +38,7 @@ LISTED: dict[str, dict[str, Any]] = {
     "wms": {"path": ["wms", GROUP, TITLE], "identify": PLACES["yellow middle"], "picture": True},
     "wms-beside": {"path": ["wms", GROUP, TITLE], "identify": CORNER},
     "wms-1.1.1": {"path": ["wms-1.1.1", GROUP, TITLE], "crs": "EPSG:4326", "identify": PLACES["yellow middle"]},
+    "wms-signed": {"path": ["wms-signed", GROUP, f"Fields of {SECRET}"], "until": MAY},
     "wms-a-day": {"path": ["wms", GROUP, TITLE], "day": MAY, "until": MAY},
     "wms-a-day-without-pictures": {"path": ["wms", GROUP, TITLE], "day": "2026-05-15"},
 }
@@ -49,11 +50,12 @@ def drawn(site: Site, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any
     base = str(site.http.base_url).rstrip("/")
     one = f"{base}/raster/collections/{FIELDS}"
     first = next(iter(site.uploads.values()))
-    signed = site.done("owner", "POST", "/raster/signed", json={"collection": SECRET})["mosaic"]
+    signed = site.done("owner", "POST", "/raster/signed", json={"collection": SECRET})
     connections = {
         "all": f"{base}/raster/WMTSCapabilities.xml", "one": f"{one}/WMTSCapabilities.xml", "kvp": f"{base}/raster/wmts",
-        "item": f"{one}/items/{first}/WMTSCapabilities.xml", "signed": signed["wmts"],
+        "item": f"{one}/items/{first}/WMTSCapabilities.xml", "signed": signed["mosaic"]["wmts"],
         "wms": f"{base}/raster/wms", "wms-1.1.1": f"{base}/raster/wms?VERSION=1.1.1",
+        "wms-signed": f"{base}/raster/collections/{SECRET}/wms?sig={signed['signature']['value']}",
     }  # fmt: skip
     tiles = quote(f"{one}/tiles/WebMercatorQuad/{{z}}/{{x}}/{{y}}.png", safe=":/{}")
     wms = f"dpiMode=7&format=image/png&layers={FIELDS}&styles&url={base}/raster/wms"
@@ -114,6 +116,13 @@ def test_qgis_zooms_to_where_the_layers_are(drawn: dict[str, Any]) -> None:
         extent = drawn["drawn"][name]["extent"]
         assert west < extent[0] < extent[2] < east, name
         assert south < extent[1] < extent[3] < north, name
+
+
+def test_qgis_lists_what_everybody_may_see_and_by_a_signature_what_it_opens(drawn: dict[str, Any]) -> None:
+    titles = {(path[0], path[2 if path[0].startswith("wms") else 1]) for path in drawn["listed"]}
+    by_name = {name: {title for one, title in titles if one == name} for name, _ in titles}
+    assert by_name["all"] == by_name["kvp"] == by_name["wms"] == by_name["wms-1.1.1"] == {TITLE}
+    assert by_name["signed"] == by_name["wms-signed"] == {f"Fields of {SECRET}"}
 
 
 def test_the_temporal_controller_of_qgis_is_offered_the_days_of_the_layer(drawn: dict[str, Any]) -> None:
