@@ -30,6 +30,7 @@ from benchmarks import (
     search,
     tiles,
     uploads,
+    warps,
 )
 from db import cluster
 from db.settings import DatabaseSettings
@@ -47,6 +48,7 @@ PARTS: dict[str, Callable[[DatabaseSettings], dict[str, float]]] = {
     "uploads": uploads.run,
     "limits": limits.run,
     "tiles": tiles.run,
+    "warps": warps.run,
     "kept_tiles": kept_tiles.run,
     "remote": remote.run,
     "lowzoom": lowzoom.run,

@@ -42,21 +42,43 @@ def nearest(
     Returns:
         None where too large a window would have to be read.
     """
+    placed = place_of(dataset, columns, rows)
+    if placed is None:
+        return nothing(facts, bands, columns.shape, nodata)
+    if placed.is_too_large:
+        return None
+    return masked(_taken(dataset, facts, bands, placed.window, placed.place), facts, placed.outside, nodata)
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """Where positions lie: the window that holds all pixels, each one's number in it, and which are beside the raster (None: no one)."""
+
+    window: Window
+    place: Array
+    outside: Array | None
+
+    @property
+    def is_too_large(self) -> bool:
+        """Whether more would have to be read than one image may take."""
+        return bool(self.window.width * self.window.height > MAX_WINDOW)
+
+
+def place_of(dataset: DatasetReader, columns: Array, rows: Array) -> Placed | None:
+    """The pixels that positions lie in; None: all are beside the raster."""
     column, row = _floor(columns), _floor(rows)
     inside = (column >= 0) & (column < dataset.width) & (row >= 0) & (row < dataset.height)
     everywhere = bool(inside.all())
     if not everywhere:
         if not inside.any():
-            return _nothing(facts, bands, columns.shape, nodata)
+            return None
         window = _window(column[inside], row[inside])
         np.clip(column, window.col_off, window.col_off + window.width - 1, out=column)
         np.clip(row, window.row_off, window.row_off + window.height - 1, out=row)
     else:
         window = _window(column, row)
-    if window.width * window.height > MAX_WINDOW:
-        return None
     place = (row - window.row_off) * window.width + (column - window.col_off)
-    return _masked(_taken(dataset, facts, bands, window, place), facts, None if everywhere else ~inside, nodata)
+    return Placed(window, place, None if everywhere else ~inside)
 
 
 def _floor(positions: Array) -> Array:
@@ -81,7 +103,7 @@ def _taken(dataset: DatasetReader, facts: Facts, bands: tuple[int, ...], window:
     return Picked(values, np.zeros(place.shape, bool))
 
 
-def _masked(found: Picked, facts: Facts, outside: Array | None, nodata: float | None) -> Picked:
+def masked(found: Picked, facts: Facts, outside: Array | None, nodata: float | None) -> Picked:
     """Missing pixels as rio-tiler gives them: the value `nodata`, or 0 where a mask tells."""
     values, alpha = found.values, found.alpha
     if nodata is not None:
@@ -98,7 +120,24 @@ def _masked(found: Picked, facts: Facts, outside: Array | None, nodata: float | 
     return Picked(values, np.broadcast_to(missing, values.shape).copy(), alpha)
 
 
-def _nothing(facts: Facts, bands: tuple[int, ...], shape: tuple[int, ...], nodata: float | None) -> Picked:
+def joined(parts: list[tuple[slice, slice, Picked]], size: tuple[int, int]) -> Picked:
+    """The pixels of all parts of an image; `size` is its width and height."""
+    first = parts[0][2]
+    if len(parts) == 1:
+        return first
+    shape = (size[1], size[0])
+    values = np.empty((len(first.values), *shape), first.values.dtype)
+    missing = np.empty(values.shape, bool)
+    alpha = None if first.alpha is None else np.empty(shape, first.alpha.dtype)
+    for rows, columns, part in parts:
+        values[:, rows, columns], missing[:, rows, columns] = part.values, part.missing
+        if alpha is not None:
+            alpha[rows, columns] = part.alpha
+    return Picked(values, missing, alpha)
+
+
+def nothing(facts: Facts, bands: tuple[int, ...], shape: tuple[int, ...], nodata: float | None) -> Picked:
+    """An image without a pixel."""
     values = np.full((len(bands), *shape), 0 if nodata is None else nodata, facts.dtype)
     alpha = np.zeros(shape, facts.dtype) if facts.missing == ALPHA else None
     return Picked(values, np.ones(values.shape, bool), alpha)
@@ -112,4 +151,4 @@ def is_value_of(dtype: str, value: float) -> bool:
     return bool(np.isfinite(value) and value == int(value) and np.iinfo(kind).min <= value <= np.iinfo(kind).max)
 
 
-__all__ = ["MAX_WINDOW", "NODATA", "Picked", "is_value_of", "nearest"]
+__all__ = ["MAX_WINDOW", "NODATA", "Picked", "Placed", "is_value_of", "masked", "nearest", "nothing", "place_of"]

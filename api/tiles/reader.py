@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import attr
 import numpy as np
@@ -15,6 +15,7 @@ from affine import Affine
 from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
 from rasterio.errors import RasterioError
+from rasterio.io import DatasetReader
 from rasterio.transform import array_bounds, from_bounds
 from rasterio.warp import transform_bounds
 from rio_tiler.constants import WGS84_CRS
@@ -22,21 +23,25 @@ from rio_tiler.errors import InvalidBufferSize
 from rio_tiler.expression import parse_expression
 from rio_tiler.io import Reader
 from rio_tiler.models import ImageData
-from rio_tiler.types import BBox, Indexes
+from rio_tiler.types import BBox, Indexes, RIOResampling
 from rio_tiler.utils import cast_to_sequence, non_alpha_indexes, output_size
 
 from api.problems import Problem
 from api.tiles import pixels
 from api.tiles.bounds import check_size
 from api.tiles.facts import NODATA, NONE, OTHER, Facts, facts_of, level_sizes
+from api.tiles.mixing import mixed
 from api.tiles.overviews import Grid, Sizes, grid_for, picked
+from api.tiles.pieces import Frame, pieces
 from api.tiles.pool import POOL, Key, Pool, forget_errors, key_of, open_level
-from api.tiles.warp import source_positions
 
 #: Options of rio-tiler's `part` that the fast way knows.
 _KNOWN = frozenset(
     {"nodata", "unscale", "post_process", "resampling_method", "reproject_method", "padding", "out_dtype"}
 )
+#: Ways to warp, and to read what was warped.
+_WARPS = frozenset({"nearest", "bilinear", "cubic"})
+_READS = frozenset(get_args(RIOResampling))
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,13 +137,15 @@ class FastReader(Reader):
             return False
         if options.get("padding") or options.get("out_dtype"):
             return False
-        methods = {options.get("resampling_method") or "nearest", options.get("reproject_method") or "nearest"}
         nodata = options.get("nodata")
         if nodata is not None and not (
             self.facts.missing in (NONE, NODATA) and pixels.is_value_of(self.facts.dtype, nodata)
         ):
             return False
-        return methods == {"nearest"} and crs != self.facts.crs
+        is_known = (options.get("reproject_method") or "nearest") in _WARPS and (
+            (options.get("resampling_method") or "nearest") in _READS
+        )
+        return is_known and crs != self.facts.crs
 
     def _image(
         self,
@@ -185,24 +192,52 @@ class FastReader(Reader):
         facts, key, levels = self.facts, self._key, self.levels()
         assert key is not None
         size = image.width, image.height
-        grid = grid_for(image.native, size, (facts.width, facts.height), levels, mixed=False)
-        west, south, east, north = image.bounds
-        if len(bands) >= len(facts.indexes):  # GDAL takes it from the overview at once
+        is_mixed = (options.get("resampling_method") or "nearest") != "nearest"
+        grid = grid_for(image.native, size, (facts.width, facts.height), levels, mixed=is_mixed)
+        is_direct = len(bands) >= len(facts.indexes)
+        if is_direct:  # GDAL takes it from the overview at once, whatever the resampling
             grid = Grid(image.width, image.height, grid.level)
-        xs = west + picked(grid.width, image.width) * ((east - west) / grid.width)
-        ys = north - picked(grid.height, image.height) * ((north - south) / grid.height)
+        elif is_mixed and (grid.width, grid.height) != size:
+            return None
         shape = levels[grid.level] if grid.level is not None else (facts.width, facts.height)
         to_pixel = Affine.scale(shape[0] / facts.width, shape[1] / facts.height) @ ~facts.transform
-        where = source_positions(xs, ys, image.crs, facts.crs, to_pixel)
-        if where is None:
-            return None
+        frame = Frame(image.bounds, image.crs, grid, facts.crs, to_pixel, shape)
         nodata = options.get("nodata") if options.get("nodata") is not None else facts.nodata
+        method = options.get("reproject_method") or "nearest"
         if grid.level is None:
-            found = pixels.nearest(self.dataset, facts, bands, *where, nodata)
+            found = _pixels(self.dataset, facts, bands, frame, size, nodata, method, at_once=is_direct)
         else:
             with self.pool.lent(Key(key.path, key.identity, grid.level)) as overview:
-                found = pixels.nearest(overview, facts, bands, *where, nodata)
+                found = _pixels(overview, facts, bands, frame, size, nodata, method, at_once=is_direct)
         return None if found is None else _as_image(found, facts, image, bands, nodata, options)
+
+
+def _pixels(
+    dataset: DatasetReader,
+    facts: Facts,
+    bands: tuple[int, ...],
+    frame: Frame,
+    size: tuple[int, int],
+    nodata: float | None,
+    method: str,
+    *,
+    at_once: bool,
+) -> pixels.Picked | None:
+    """The image's pixels of a level; None: GDAL's warper is needed."""
+    where = frame.positions(picked(frame.grid.width, size[0]), picked(frame.grid.height, size[1]))
+    if where is None:
+        return None
+    if method == "nearest":
+        return pixels.nearest(dataset, facts, bands, *where, nodata)
+    parts = []
+    for rows, columns, kernel in pieces(frame, size, method, at_once=at_once):
+        if kernel is None:
+            return None
+        part = mixed(dataset, facts, bands, where[0][rows, columns], where[1][rows, columns], nodata, kernel)
+        if part is None:
+            return None
+        parts.append((rows, columns, part))
+    return pixels.joined(parts, size)
 
 
 def _sized(

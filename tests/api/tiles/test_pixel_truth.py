@@ -14,6 +14,7 @@ from typing import Any
 import morecantile
 import numpy as np
 import pytest
+import rasterio
 from affine import Affine
 from rasterio.crs import CRS
 from rasterio.warp import transform, transform_bounds
@@ -66,7 +67,7 @@ def some_tiles(source: Reader, tms: Any, name: str, number: int) -> list[morecan
     return found
 
 
-def check_same(fast: FastReader, found: ImageData, wanted: ImageData, quickly: tuple[Any, int] | None) -> None:
+def check_same(fast: FastReader, found: ImageData, wanted: ImageData, quickly: tuple[Any, int, bool] | None) -> None:
     """Equal but for pixels whose place in the raster is within the slack of a pixel's edge."""
     assert found.bounds == wanted.bounds
     assert (found.crs, str(found.nodata), found.band_names) == (wanted.crs, str(wanted.nodata), wanted.band_names)
@@ -84,11 +85,46 @@ def check_same(fast: FastReader, found: ImageData, wanted: ImageData, quickly: t
         assert edge_distance(fast, *quickly, differ).max() <= _SLACK_PX
 
 
-def edge_distance(fast: FastReader, image: Any, bands: int, which: Any) -> Any:
+def check_close(fast: FastReader, found: ImageData, wanted: ImageData, quickly: tuple[Any, int, bool] | None) -> None:
+    """Values differ by no more than the surface rises within the slack; pixels are missing alike but beside edges."""
+    assert (found.bounds, found.crs, found.band_names) == (wanted.bounds, wanted.crs, wanted.band_names)
+    assert found.array.dtype == wanted.array.dtype
+    differ = (found.array.mask != wanted.array.mask).any(axis=0)
+    if found.alpha_mask is not None and wanted.alpha_mask is not None:
+        differ |= found.alpha_mask != wanted.alpha_mask
+    if differ.any():
+        assert quickly is not None
+        assert edge_distance(fast, *quickly, differ).max() <= _SLACK_PX
+    both = ~(found.array.mask | wanted.array.mask)
+    values = [np.where(both, one.array.data, np.nan).astype("float64") for one in (found, wanted)]
+    if both.any() and quickly is not None:
+        image = quickly[0]
+        enlarged = max(1.0, 1.2 * image.width / max(1, image.native[0] * resolution_ratio(fast, image)))
+        bound = (
+            1.01 * (found.array.dtype.kind != "f") + _SLACK_PX * enlarged * relief(values[1]) + 1e-6 * np.abs(values[1])
+        )
+        rises = np.abs(values[0] - values[1]) - bound
+        assert not (rises > 0).sum() > 0.001 * both.sum(), (np.nanmax(rises), (rises > 0).sum())
+
+
+def resolution_ratio(fast: FastReader, image: Any) -> float:
+    """Pixels of the raster a pixel of the grid of its own resolution, where the image is finer: below 1."""
+    x, _ = fast.facts.resolution_in(image.crs, image.crs.to_wkt())
+    return min(1.0, (image.bounds[2] - image.bounds[0]) / image.native[0] / x)
+
+
+def relief(values: Any) -> Any:
+    """How much values differ within 5 x 5 pixels."""
+    padded = np.pad(values, ((0, 0), (2, 2), (2, 2)), constant_values=np.nan)
+    around = np.lib.stride_tricks.sliding_window_view(padded, (5, 5), axis=(1, 2))
+    return np.nanmax(around, axis=(3, 4)) - np.nanmin(around, axis=(3, 4))
+
+
+def edge_distance(fast: FastReader, image: Any, bands: int, is_mixed: bool, which: Any) -> Any:
     """How far the exact places of these image pixels are from the nearest edge of a raster pixel."""
     facts = fast.facts
     levels = fast.levels()
-    grid = grid_for(image.native, (image.width, image.height), (facts.width, facts.height), levels, mixed=False)
+    grid = grid_for(image.native, (image.width, image.height), (facts.width, facts.height), levels, mixed=is_mixed)
     is_direct = bands >= len(facts.indexes)
     columns = picked(image.width if is_direct else grid.width, image.width)
     rows = picked(image.height if is_direct else grid.height, image.height)
@@ -104,7 +140,7 @@ def edge_distance(fast: FastReader, image: Any, bands: int, which: Any) -> Any:
     return np.minimum(*(np.abs(part - np.round(part)) for part in places))
 
 
-def compared(path: Path, tms: Any, pool: Pool, number: int, **options: Any) -> int:
+def compared(path: Path, tms: Any, pool: Pool, number: int, check: Any = check_same, **options: Any) -> int:
     """Compare so many tiles; returns how many came the fast way."""
     quick = 0
     with Reader(str(path), tms=tms) as stock, FastReader(str(path), tms=tms, pool=pool) as fast:
@@ -116,19 +152,19 @@ def compared(path: Path, tms: Any, pool: Pool, number: int, **options: Any) -> i
                 continue
             quickly = seen.pop() if seen else None
             quick += quickly is not None
-            check_same(fast, found, wanted, quickly)
+            check(fast, found, wanted, quickly)
     return quick
 
 
-def watch(fast: FastReader) -> list[tuple[Any, int]]:
-    """What the fast way answered, as it comes: the image, and how many bands were read."""
-    seen: list[tuple[Any, int]] = []
+def watch(fast: FastReader) -> list[tuple[Any, int, bool]]:
+    """What the fast way answered, as it comes: the image, how many bands were read, and whether GDAL is asked to mix pixels."""
+    seen: list[tuple[Any, int, bool]] = []
     inner = fast._fast
 
     def spied(image: Any, bands: Any, options: Any) -> Any:
         answer = inner(image, bands, options)
         if answer is not None:
-            seen.append((image, len(bands)))
+            seen.append((image, len(bands), options.get("resampling_method", "nearest") != "nearest"))
         return answer
 
     fast._fast = spied  # type: ignore[method-assign]
@@ -151,6 +187,41 @@ def test_tiles_are_those_of_rio_tiler(folder: Path, pool: Pool, name: str) -> No
     assert quick or name == "pole" or rasters.KINDS[name].crs == "EPSG:4326"
 
 
+@pytest.mark.parametrize("name", rasters.KINDS)
+def test_mixed_pixels_are_those_of_rio_tiler(folder: Path, pool: Pool, name: str) -> None:
+    path = made(folder, name)
+    for number, options in enumerate(
+        (
+            {"reproject_method": "bilinear"},
+            {"reproject_method": "cubic", "indexes": (1,)},
+            {"reproject_method": "cubic"},
+        )
+    ):
+        if number < 2 or _TILES > 2:
+            compared(path, MERCATOR, pool, _TILES // 2, check_close, **options)
+
+
+@pytest.mark.parametrize("method", ["bilinear", "average", "mode"])
+def test_resampling_of_all_bands_only_chooses_the_overview(folder: Path, pool: Pool, method: str) -> None:
+    """GDAL warps all bands at once, to the image; so does the fast way."""
+    for name in ("uint8 rgb", "uint16 nodata", "uint8 with alpha"):
+        assert compared(made(folder, name), MERCATOR, pool, _TILES, resampling_method=method)
+
+
+def test_a_value_that_comes_out_as_nodata_is_moved(tmp_path: Path, pool: Pool) -> None:
+    path = tmp_path / "a.tif"
+    pixels = np.full((1, 80, 80), 4, "uint8")
+    pixels[:, :, ::2] = 2
+    pixels[:, :20] = 3
+    place = {"crs": "EPSG:32633", "transform": Affine(20, 0, 499_980, 0, -20, 5_400_000)}
+    with rasterio.open(
+        path, "w", driver="GTiff", width=80, height=80, count=1, dtype="uint8", nodata=3, **place
+    ) as target:
+        target.write(pixels)
+    for method in ("bilinear", "cubic"):
+        assert compared(path, MERCATOR, pool, 4, check_close, reproject_method=method)
+
+
 @pytest.mark.parametrize(
     ("name", "options"),
     [
@@ -166,6 +237,7 @@ def test_tiles_are_those_of_rio_tiler(folder: Path, pool: Pool, name: str) -> No
         ("int16 scaled", {"unscale": True}),
         ("int16 scaled", {"expression": "(b2-b1)/(b2+b1)"}),
         ("float32 nan", {"resampling_method": "average"}),
+        ("uint16 nodata", {"resampling_method": "cubic", "indexes": (1,)}),
         ("float32 nan", {"reproject_method": "lanczos"}),
     ],
 )
@@ -252,3 +324,5 @@ def test_tiles_of_real_rasters_are_those_of_rio_tiler(pool: Pool, path: Path) ->
     if path.stem.startswith(("corrupt", "europa")):
         pytest.skip("nothing can be read of it")
     compared(path, MERCATOR, pool, sized(2, 17))
+    compared(path, MERCATOR, pool, sized(1, 9), check_close, reproject_method="cubic")
+    compared(path, MERCATOR, pool, sized(1, 9), check_close, reproject_method="bilinear", indexes=(1,))
