@@ -20,8 +20,10 @@ from rio_tiler.utils import render
 from titiler.core.resources.enums import ImageType
 from titiler.core.utils import rescale_array
 
-from api.tiles import png
+from api.problems import Problem
+from api.tiles import avif, png
 from api.tiles import rescale as tables
+from api.tiles.avif import AVIF
 
 #: Pixel types that a format can hold; of others the values are stretched.
 _TYPES = {
@@ -30,6 +32,7 @@ _TYPES = {
     ImageType.jpg: ("uint8",),
     ImageType.webp: ("uint8",),
     ImageType.jp2: ("uint8", "int16", "uint16"),
+    AVIF: ("uint8",),
 }
 #: libwebp's effort, 0 to 6: 2 takes a third of GDAL's time and gives files at most 1.07 times as large.
 _WEBP_METHOD = 2
@@ -48,7 +51,11 @@ def render_image(
     color_formula: str | None = None,
     **options: Any,
 ) -> tuple[bytes, str]:
-    """Bytes and media type of an image; parameters, result and errors are those of titiler's function."""
+    """Bytes and media type of an image; parameters, result and errors are those of titiler's function.
+
+    Raises:
+        Problem: 400 INVALID_PARAMETER, where AVIF is asked for of what it cannot show.
+    """
     _stretch(image, rescale, color_formula)
     data, mask = image.data, _mask(image)
     range_in: Any = image.dataset_statistics or (dtype_ranges[str(data.dtype)],)
@@ -68,6 +75,10 @@ def render_image(
         )
         data = rescale_array(data.copy(), mask, in_range=range_in)
     shown = mask if add_mask else None
+    if output_format is AVIF:
+        if data.shape[0] not in (1, 3):
+            raise Problem(400, "INVALID_PARAMETER", "AVIF shows one band or three", field="format")
+        return avif.encode(data, shown), AVIF.mediatype
     body = _quickly(data, shown, output_format, options)
     if body is None:
         body = _by_gdal(image, data, shown, output_format, options)

@@ -11,9 +11,17 @@ from rio_tiler.models import ImageData
 from starlette.requests import Request
 from starlette.responses import Response
 
+from api.tiles import avif
+
 XML: Final = "text/xml; charset=utf-8"
 #: Media types of pictures, and what rio-tiler calls their formats.
-FORMATS: Final = {"image/png": "png", "image/jpeg": "jpeg", "image/webp": "webp", "image/tiff": "tif"}
+FORMATS: Final = {
+    "image/png": "png",
+    "image/jpeg": "jpeg",
+    "image/webp": "webp",
+    avif.MEDIA_TYPE: "avif",
+    "image/tiff": "tif",
+}
 _DRIVERS: Final = {"png": "PNG", "jpeg": "JPEG", "webp": "WEBP", "tif": "GTiff"}
 _PAGES: Final = jinja2.Environment(
     autoescape=True, loader=jinja2.PackageLoader("api.tiles", "templates"), trim_blocks=True, lstrip_blocks=True
@@ -80,4 +88,7 @@ def blank(width: int, height: int, name: str, background: tuple[int, int, int] |
 
 def drawn(array: Any, name: str, *, with_mask: bool) -> bytes:
     """Bands of bytes as a picture; JPEG has no mask."""
-    return bytes(ImageData(array).render(add_mask=with_mask and name != "jpeg", img_format=_DRIVERS[name]))
+    image = ImageData(array)
+    if name == "avif":
+        return avif.encode(image.data, image.mask if with_mask else None)
+    return bytes(image.render(add_mask=with_mask and name != "jpeg", img_format=_DRIVERS[name]))

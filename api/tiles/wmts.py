@@ -90,7 +90,7 @@ def _capabilities(request: Request, asked: Asked, offer: Offer, root: str) -> Re
         {"jpg": "jpeg", "tiff": "tif"}.get(format_, format_)
     )
     if media_type is None:
-        raise ServiceError("InvalidParameterValue", "a format is png, jpeg, webp or tif", locator="tile_format")
+        raise ServiceError("InvalidParameterValue", "a format is png, jpeg, webp, avif or tif", locator="tile_format")
     found = offer.every()
     sets = [tms.get(name) for name in (SETS if len(found) == 1 else SETS[:2])]
     extension = FORMATS[media_type]

@@ -15,6 +15,7 @@ import httpx
 import numpy as np
 import pytest
 from fastapi import FastAPI
+from imagecodecs import avif_decode
 from morecantile import TileMatrixSet
 from rasterio.io import MemoryFile
 from starlette.requests import Request
@@ -353,3 +354,30 @@ def test_ogc_api_leads_from_the_landing_page_to_a_map(site: Site) -> None:
     for tileset in tilesets[:3]:
         assert site.http.get(tileset["links"][0]["href"]).is_success
     assert _pixels(site.http.get(there["http://www.opengis.net/def/rel/ogc/1.0/map"])).size
+
+
+def test_avif_wherever_pictures_are(site: Site) -> None:
+    item, query = PLACES[2], {"assets": "data|bidx=1", "rescale": "0,100"}
+    wms = {**GET_MAP, "FORMAT": "image/avif"}
+    tile = {
+        "SERVICE": "WMTS", "REQUEST": "GetTile", "VERSION": "1.0.0", "LAYER": FIELDS, "STYLE": "default", "FORMAT": "image/avif",
+        "TILEMATRIXSET": "WebMercatorQuad", "TILEMATRIX": "8", "TILECOL": "128", "TILEROW": "127",
+    }  # fmt: skip
+    for where, asked, headers in (
+        (f"{item}/tiles/WebMercatorQuad/8/128/127.avif", query, {}),
+        (f"{item}/preview.avif", query, {}),
+        (f"{PLACES[1]}/bbox/0,0,0.5,0.5/32x32.avif", query, {}),
+        (f"{item}/map", {**query, "f": "avif"}, {}),
+        (f"{item}/map", query, {"accept": "image/avif"}),
+        (f"{PLACES[1]}/wms", wms, {}),
+        (f"{PLACES[1]}/wms", {**wms, "BBOX": "40,40,41,41"}, {}),
+        (f"{PLACES[1]}/wms", {**wms, "TRANSPARENT": "FALSE"}, {}),
+        (f"{PLACES[1]}/wmts", tile, {}),
+    ):
+        answer = site.ask("anonymous", "GET", where, params=asked, headers=headers)
+        assert (answer.status_code, answer.headers.get("content-type")) == (200, "image/avif"), (where, answer.text)
+        pixels = avif_decode(answer.content)  # of what is opaque everywhere it leaves the alpha out
+        assert (pixels.shape[2] == 4 and pixels[..., 3].max() == 0) == (asked.get("BBOX") == "40,40,41,41"), where
+    assert "image/avif" in site.ask("anonymous", "GET", f"{PLACES[1]}/WMTSCapabilities.xml").text
+    paths = site.http.get("/raster/api").json()
+    assert "avif" in paths["components"]["schemas"]["ImageType"]["enum"]

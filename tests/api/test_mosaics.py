@@ -157,7 +157,7 @@ def test_values_statistics_and_lists(site: Site) -> None:
     assert tiff.content[:2] in (b"II", b"MM")
 
 
-@pytest.mark.parametrize("format_", ["png", "jpeg", "webp", "tif", "npy", "jpg"])
+@pytest.mark.parametrize("format_", ["png", "jpeg", "webp", "avif", "tif", "npy", "jpg"])
 def test_formats_and_sizes(site: Site, format_: str) -> None:
     for size in (256, 512):
         answer = site.ask("anonymous", "GET", f"{BASE}/tiles/{INSIDE}.{format_}", params={"tilesize": size})

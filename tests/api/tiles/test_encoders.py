@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from imagecodecs import avif_decode
 from rasterio.io import MemoryFile
 from rio_tiler.colormap import cmap
 from rio_tiler.io import Reader
@@ -18,7 +19,9 @@ from rio_tiler.models import ImageData
 from titiler.core.resources.enums import ImageType
 from titiler.core.utils import render_image as stock
 
+from api.problems import Problem
 from api.tiles import rescale
+from api.tiles.avif import AVIF
 from api.tiles.encode import render_image
 from tests.api.tiles import rasters
 from tests.size import sized
@@ -71,6 +74,33 @@ def test_a_lossy_picture_loses_no_more_than_titilers(form: ImageType, bands: int
     known = np.broadcast_to(truth.data, (ours.shape[0] if bands == 1 else 3, *truth.data.shape[1:]))
     loss = [10 * np.log10(255**2 / np.mean((one[: len(known)].astype(float) - known) ** 2)) for one in (ours, theirs)]
     assert loss[0] >= loss[1] - _SAME_DB
+
+
+@pytest.mark.parametrize("bands", [1, 3])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+def test_an_avif_loses_no_more_than_a_webp_and_keeps_what_is_transparent(dtype: str, bands: int) -> None:
+    """Of types that it cannot hold the values are stretched, as for WEBP."""
+    options = {} if dtype == "uint8" else {"rescale": [(0, 250)]}
+    avif, kind = render_image(picture(dtype, bands), output_format=AVIF, **options)  # type: ignore[arg-type]
+    webp, _ = render_image(picture(dtype, bands), output_format=ImageType.webp, **options)  # type: ignore[arg-type]
+    assert kind == "image/avif"
+    assert avif[4:12] == b"ftypavif"
+    seen, other = avif_decode(avif).astype(float), np.moveaxis(decoded(webp), 0, -1).astype(float)
+    truth = decoded(render_image(picture(dtype, bands), output_format=ImageType.png, **options)[0])  # type: ignore[arg-type]
+    colours = np.moveaxis(truth[:-1] if bands == 3 else np.repeat(truth[:1], 3, axis=0), 0, -1)
+    there = truth[-1] == 255
+    assert seen.shape == other.shape == (96, 96, 4)
+    loss = [10 * np.log10(255**2 / np.mean((one[there][:, :3] - colours[there]) ** 2)) for one in (seen, other)]
+    assert loss[0] >= loss[1] - _SAME_DB
+    assert np.abs(seen[..., 3] - truth[-1]).max() <= 8
+    plain, _ = render_image(picture(dtype, bands), output_format=AVIF, add_mask=False, **options)  # type: ignore[arg-type]
+    assert avif_decode(plain).shape == (96, 96, 3)
+
+
+def test_an_avif_of_two_bands_is_refused() -> None:
+    with pytest.raises(Problem) as met:
+        render_image(picture(bands=2), output_format=AVIF)
+    assert met.value.status == 400
 
 
 @pytest.mark.parametrize("masked", [True, False])
