@@ -27,6 +27,7 @@ class Observation:
     """What is known of one request when it is over."""
 
     route: str = NO_ROUTE
+    has_left: bool = False
 
 
 class Metrics:
@@ -52,7 +53,7 @@ class Metrics:
         )
         self.tiles = Counter(
             "federator_tiles_total",
-            "Tiles answered: kept in memory, on disk, made, or made for an equal request at the same moment (shared)",
+            "Tiles answered: kept in memory, on disk, made, or made for an equal request at the same moment (shared); left: nobody waited",
             ("outcome",), registry=self.registry,
         )  # fmt: skip
         self.tile_bytes = Counter(
@@ -76,7 +77,7 @@ class Metrics:
         children[2].observe(size)
 
     def note_tile(self, outcome: str, size: int) -> None:
-        """Count a tile: `memory`, `disk`, `made`, `shared`."""
+        """Count a tile: `memory`, `disk`, `made`, `shared`, `left`."""
         self.tiles.labels(outcome).inc()
         self.tile_bytes.labels(outcome).inc(size)
 
@@ -147,6 +148,8 @@ class Measured:
         try:
             await self._app(scope, receive, noted)
         finally:
+            if observation.has_left:
+                status = "499"  # nginx's word for a client that went away
             first = scope["path"].split("/", 2)[1] if "/" in scope["path"] else ""
             area = first if first in AREAS else "other"
             method = scope["method"] if scope["method"] in _METHODS else "other"

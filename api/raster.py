@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import Annotated, Any, Final, cast
@@ -49,6 +50,7 @@ from api.tiles.grids import GRIDS, Geometry, geometry_in
 from api.tiles.items import stored_item
 from api.tiles.largest import Bounded
 from api.tiles.layers import offers_of, offers_of_all
+from api.tiles.leaving import LEFT, ClientLeft, stop_if_left
 from api.tiles.limits import SmallBodies, check_request
 from api.tiles.low_zooms import router as density_router
 from api.tiles.mosaics import AccessorParams, BackendParams, MosaicBackend, pixel_selection_of
@@ -84,6 +86,7 @@ def reader_of(places: Places) -> type[PgSTACReader]:
     @attr.s
     class OwnReader(PgSTACReader):
         reader: type[BaseReader] = attr.ib(default=FastReader)
+        _left: threading.Event | None = attr.ib(init=False, factory=LEFT.get)
 
         @cached_property
         def _dst_geom_in_tms_crs(self) -> Geometry:
@@ -98,6 +101,8 @@ def reader_of(places: Places) -> type[PgSTACReader]:
             return super().tile(tile_x, tile_y, tile_z, assets, *rest, **options)
 
         def _get_reader(self, asset_info: AssetInfo) -> type[BaseReader]:
+            LEFT.set(self._left)  # several assets are read by threads of their own
+            stop_if_left()
             if asset_info["url"].startswith("/"):
                 return self.reader
             return remote_reader(places.remote(), asset_info["name"])
@@ -169,6 +174,11 @@ async def _on_bad_option(request: Request, error: Exception) -> Response:
     return answer(400, "INVALID_PARAMETER", "a band, range or option does not fit this raster")
 
 
+async def _on_left(request: Request, error: Exception) -> Response:
+    """Nobody reads it."""
+    return Response(status_code=499)
+
+
 async def _on_empty(request: Request, error: Exception) -> Response:
     """As titiler: no item has a pixel there."""
     return Response(status_code=204)
@@ -188,6 +198,7 @@ def create_raster_app(settings: ApiSettings) -> TileApplication:
     add_handlers(app)
     for kind in _UNFIT:
         app.add_exception_handler(kind, _on_bad_option)
+    app.add_exception_handler(ClientLeft, _on_left)
     for nothing in (NoAssetFoundError, EmptyMosaicError):
         app.add_exception_handler(nothing, _on_empty)
     app.add_middleware(Bounded)

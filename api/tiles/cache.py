@@ -30,6 +30,7 @@ from api.private_answers import PRIVATE
 from api.settings import ApiSettings
 from api.signed import SIGNED, note_private
 from api.stac.etags import etag_of, names_tag
+from api.tiles.leaving import staying
 from api.tiles.rendering import KEY, Rendering
 from api.tiles.single_flight import SingleFlight
 from api.tiles.tile_store import Disk, Kept, Memory
@@ -118,7 +119,7 @@ class TileCache:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         found = self._named(scope) if self._renderer else None
         if found is None:
-            await self._app(scope, receive, send)
+            await self._ask(scope, receive, send)
             return
         versions, names = found
         asker = Asker(principals_of(Request(scope)), SIGNED in scope)
@@ -127,7 +128,7 @@ class TileCache:
         except _DATABASE_ERRORS:
             state = None  # the application says what is wrong
         if state is None:
-            await self._app(scope, receive, send)
+            await self._ask(scope, receive, send)
             return
         note_private(Request(scope), is_private=not state.is_public)
         key = self._key(scope, names, state)
@@ -135,15 +136,33 @@ class TileCache:
         if kept is not None:
             await self._send(kept, state, scope, send)
             return
-        made, begun_here = await self._flights.do(key, lambda: self._make(scope, key, state))
+        async with staying(receive) as stay:
+            made, begun_here = await self._flights.do(key, lambda: self._make(scope, key, state))
+        if stay.has_left:
+            self._note_left(scope)
+            return
         if not begun_here and not (made.is_for_all and made.version in (None, state.version)):
-            await self._app(scope, receive, send)  # an item that has changed meanwhile may be for others
+            await self._ask(scope, stay.receive, send)  # an item that has changed meanwhile may be for others
             return
         self._count("made" if begun_here else "shared", made.kept)
         if made.kept is not None:
             await self._send(made.kept, state, scope, send)
             return
         await _pass_on(made.messages, scope, send)
+
+    async def _ask(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on to the application; what is below `/raster/` as long as the client waits for it."""
+        if scope["type"] != "http" or not scope["path"].startswith("/raster/"):
+            await self._app(scope, receive, send)
+            return
+        async with staying(receive) as stay:
+            await self._app(scope, stay.receive, stay.sending(send))
+        if stay.has_left:
+            self._note_left(scope)
+
+    def _note_left(self, scope: Scope) -> None:
+        observation_of(scope).has_left = True
+        self._count("left", None)
 
     def _named(self, scope: Scope) -> tuple[Versions, tuple[str, ...]] | None:
         if (

@@ -24,6 +24,7 @@ from api.problems import Problem
 from api.tiles import avif, png
 from api.tiles import rescale as tables
 from api.tiles.avif import AVIF
+from api.tiles.leaving import stop_if_left
 
 #: Pixel types that a format can hold; of others the values are stretched.
 _TYPES = {
@@ -56,6 +57,7 @@ def render_image(
     Raises:
         Problem: 400 INVALID_PARAMETER, where AVIF is asked for of what it cannot show.
     """
+    stop_if_left()
     _stretch(image, rescale, color_formula)
     data, mask = image.data, _mask(image)
     range_in: Any = image.dataset_statistics or (dtype_ranges[str(data.dtype)],)

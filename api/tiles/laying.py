@@ -26,6 +26,7 @@ from rio_tiler.utils import inherit_rasterio_env, resize_array
 
 from api.problems import Problem
 from api.tiles.found import Found
+from api.tiles.leaving import carried, stop_if_left
 from api.tiles.notes import DEADLINE, ITEMS, UNREADABLE
 
 Read = Callable[[pystac.Item], ImageData]
@@ -83,6 +84,7 @@ def lay(
     Raises:
         NothingLaid: nothing is there.
         Problem: 503 TILE_DEADLINE; that of an item, when there is no other.
+        ClientLeft: no further item is read.
     """
     laid, layers = Laid(), _Layers(method)
     is_ordered = method.exit_when_filled
@@ -93,10 +95,10 @@ def lay(
                 if time.monotonic() >= until:
                     laid.miss(DEADLINE)
                     return layers.picture(laid), laid
+                stop_if_left()
                 chosen = [one for one in chunk if not (skip and is_ordered and layers.hides(one.item))]
-                pictures = list(
-                    map(_reading(reader), chosen) if len(chosen) < 2 else workers.map(_reading(reader), chosen)
-                )
+                reading = carried(_reading(reader))
+                pictures = list(map(reading, chosen) if len(chosen) < 2 else workers.map(reading, chosen))
                 for one, picture in zip(chosen, pictures, strict=True):
                     layers.add(one, picture, laid)
                 if not is_ordered and layers.fed >= MOST_STACKED:

@@ -30,6 +30,7 @@ from api.problems import Problem
 from api.tiles import pixels
 from api.tiles.bounds import check_size
 from api.tiles.facts import NODATA, NONE, OTHER, Facts, facts_of, level_sizes
+from api.tiles.leaving import stop_if_left
 from api.tiles.mixing import mixed
 from api.tiles.overviews import Grid, Sizes, grid_for, picked
 from api.tiles.pieces import Frame, pieces
@@ -66,6 +67,7 @@ class FastReader(Reader):
     _key: Key | None = attr.ib(init=False, default=None)
 
     def __attrs_post_init__(self) -> None:
+        stop_if_left()
         if self.dataset is None:
             key = self._key = key_of(str(self.input))
             if key is None:
@@ -95,6 +97,7 @@ class FastReader(Reader):
         Raises:
             Problem: 400 IMAGE_TOO_LARGE.
         """
+        stop_if_left()
         options, crs = {**self.options, **kwargs}, dst_crs or bounds_crs
         bands = tuple((parse_expression(expression) if expression else cast_to_sequence(indexes)) or self._all_bands())
         image = self._image(bbox, crs, bounds_crs, (width, height, max_size), buffer)
@@ -118,6 +121,7 @@ class FastReader(Reader):
         Raises:
             Problem: 400 IMAGE_TOO_LARGE.
         """
+        stop_if_left()
         asked = {f"output_{side}": kwargs.get(side) for side in ("height", "width")}
         height, width = output_size(
             dataset_height=self.dataset.height,

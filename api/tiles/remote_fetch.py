@@ -21,6 +21,7 @@ from urllib.parse import urljoin, urlsplit
 import httpcore
 
 from api.settings import Network
+from api.tiles.leaving import carried, stop_if_left
 from api.tiles.remote_hosts import CheckedBackend, HostRefused, Hosts, within
 
 log = logging.getLogger(__name__)
@@ -113,7 +114,7 @@ class Fetcher:
         if len(merged) == 1:
             parts = [self.range(url, *merged[0], tag, deadline)]
         else:
-            futures = [self._threads.submit(self.range, url, *one, tag, deadline) for one in merged]
+            futures = [self._threads.submit(carried(self.range), url, *one, tag, deadline) for one in merged]
             done, rest = wait(futures, return_when=FIRST_EXCEPTION)
             for future in rest:
                 future.cancel()
@@ -131,12 +132,14 @@ class Fetcher:
         """Return `count` bytes, fewer when the file ends before; tried again as long as there is time.
 
         Raises:
-            FetchFailed, HostRefused
+            FetchFailed, HostRefused, ClientLeft
         """
+        stop_if_left()
         _check_time(deadline)
         host = self._host(urlsplit(url).netloc)
         for number in range(1, _TRIES + 1):
             with self._place(host, deadline):
+                stop_if_left()
                 _check_time(deadline)
                 try:
                     part = self._once(url, first, count, deadline)
@@ -254,6 +257,7 @@ def _read(answer: httpcore.Response, first: int, count: int, deadline: float) ->
     expected = min(count, size - first)
     data = bytearray()
     for chunk in answer.iter_stream():
+        stop_if_left()
         data += chunk
         if len(data) > expected:
             raise _Status("not-the-file")

@@ -18,6 +18,7 @@ from urllib.parse import quote, urlsplit
 import httpcore
 
 from api.settings import Network
+from api.tiles.leaving import stop_if_left
 from ingest.model import Source
 from ingest.settings import IngestSettings
 from ingest.uploads.sigv4 import Account, presign
@@ -122,6 +123,8 @@ class CheckedBackend(httpcore.SyncBackend):
 
 
 _now = threading.local()
+#: Seconds between two looks while nothing comes.
+_LOOK_S: Final = 0.2
 
 
 @contextmanager
@@ -141,8 +144,16 @@ class TimedStream(httpcore.NetworkStream):
         self._stream = stream
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        """As httpcore's."""
-        return self._stream.read(max_bytes, _left(timeout, httpcore.ReadTimeout))
+        """As httpcore's; looks now and then whether somebody waits for it. Raises ClientLeft besides."""
+        end = None if timeout is None else time.monotonic() + timeout
+        while True:
+            left = _left(None if end is None else end - time.monotonic(), httpcore.ReadTimeout)
+            try:
+                return self._stream.read(max_bytes, _LOOK_S if left is None else max(0.001, min(left, _LOOK_S)))
+            except httpcore.ReadTimeout:
+                stop_if_left()
+                if left is not None and left <= _LOOK_S:
+                    raise
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         """As httpcore's."""

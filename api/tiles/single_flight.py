@@ -3,14 +3,37 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable, Hashable
+from dataclasses import dataclass, field
+
+import anyio
+
+from api.tiles.leaving import LEFT, ClientLeft
+
+
+@dataclass(eq=False)
+class _Flight[V]:
+    """Work that is being done, how many wait for it, and what tells it that nobody does any more."""
+
+    task: asyncio.Task[V] | None = None
+    waiting: int = 0
+    left: threading.Event = field(default_factory=threading.Event)
+    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+
+    def abandon(self) -> None:
+        """End it; nobody asks how."""
+        if self.task is not None:
+            self.task.add_done_callback(lambda task: task.cancelled() or task.exception())
+        self.left.set()
+        self.scope.cancel()
 
 
 class SingleFlight[K: Hashable, V]:
     """Work by key; of one event loop."""
 
     def __init__(self) -> None:
-        self._flights: dict[K, tuple[asyncio.Task[V], list[int]]] = {}
+        self._flights: dict[K, _Flight[V]] = {}
 
     def __len__(self) -> int:
         """How many are being done."""
@@ -19,26 +42,30 @@ class SingleFlight[K: Hashable, V]:
     async def do(self, key: K, work: Callable[[], Awaitable[V]]) -> tuple[V, bool]:
         """Return the result of the work, and whether this call has begun it.
 
-        The work ends early only when all who wait for it have gone. Raises what it raises, to each of them.
+        The work ends early only when all who wait for it have gone; its threads are told by `LEFT`. Raises what it raises, to each of them.
         """
-        found = self._flights.get(key)
-        begun_here = found is None
-        if found is None:
-            found = self._flights[key] = asyncio.create_task(self._done(key, work)), [0]
-        task, waiting = found
-        waiting[0] += 1
+        flight = self._flights.get(key)
+        begun_here = flight is None
+        if flight is None:
+            flight = self._flights[key] = _Flight()
+            flight.task = asyncio.create_task(self._done(key, flight, work))
+        assert flight.task is not None
+        flight.waiting += 1
         try:
-            return await asyncio.shield(task), begun_here
+            return await asyncio.shield(flight.task), begun_here
         finally:
-            waiting[0] -= 1
-            if not waiting[0] and not task.done():
-                task.cancel()
-                self._flights.pop(key, None)  # whoever comes now begins anew
+            flight.waiting -= 1
+            if not flight.waiting and not flight.task.done():
+                flight.abandon()
+                if self._flights.get(key) is flight:
+                    del self._flights[key]  # whoever comes now begins anew
 
-    async def _done(self, key: K, work: Callable[[], Awaitable[V]]) -> V:
+    async def _done(self, key: K, flight: _Flight[V], work: Callable[[], Awaitable[V]]) -> V:
+        LEFT.set(flight.left)
         try:
-            return await work()
+            with flight.scope:
+                return await work()
+            raise ClientLeft
         finally:
-            found = self._flights.get(key)
-            if found is not None and found[0] is asyncio.current_task():
+            if self._flights.get(key) is flight:
                 del self._flights[key]

@@ -182,7 +182,7 @@ async def test_who_waits_for_a_picture_with_anothers_raster_gets_one_of_his_own(
         first = asyncio.create_task(http.get(path))
         await begun.wait()
         second = asyncio.create_task(http.get(path))
-        while not any(waiting[0] == 2 for _, waiting in cache._flights._flights.values()):
+        while not any(one.waiting == 2 for one in cache._flights._flights.values()):
             await asyncio.sleep(0)
         may_end.set()
         assert [(await one).content for one in (first, second)] == [b"1", b"2"]

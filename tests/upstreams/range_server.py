@@ -22,8 +22,10 @@ class Host:
     port: int = 0
     delay_s: float = 0.0
     requests: int = 0
+    byte_s: float = 1.0
     sent: list[tuple[int, int]] = field(default_factory=list)
     fault: str = ""
+    hung_up: int = 0
     is_over: threading.Event = field(default_factory=threading.Event)
 
     @property
@@ -107,12 +109,15 @@ class _Handler(BaseHTTPRequestHandler):
         if not with_body:
             return
         if fault == "slow":
-            with contextlib.suppress(OSError):
+            try:
                 for place in range(first, last + 1):
                     self.wfile.write(data[place : place + 1])
                     self.wfile.flush()
-                    if host.is_over.wait(1):
+                    if host.is_over.wait(host.byte_s):
                         return
+            except OSError:
+                host.hung_up += 1
+                return
         with contextlib.suppress(OSError):
             self.wfile.write(data[first : last + 1])
 
