@@ -10,8 +10,10 @@ from __future__ import annotations
 import asyncio
 import atexit
 import ctypes
+import logging
 import os
 import signal
+import socket
 import sys
 from functools import partial
 from pathlib import Path
@@ -22,7 +24,10 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.supervisors import Multiprocess
 
 from api.ending import ending_of
+from api.recycling import MemoryMark
 from api.settings import ApiSettings
+
+log = logging.getLogger(__name__)
 
 #: Seconds that a new worker has to come up, and after which one that says nothing is replaced.
 _READY_S = 60
@@ -82,7 +87,30 @@ class Draining(HttpToolsProtocol):
 
 
 class Parent(Multiprocess):
-    """uvicorn's, which at the end closes its own copy of the socket first: who comes now is refused at once, not left waiting."""
+    """uvicorn's, which at the end closes its own copy of the socket first: who comes now is refused at once, not left waiting.
+
+    A worker over the memory mark is replaced as all are on SIGHUP.
+    """
+
+    def __init__(self, config: uvicorn.Config, sockets: list[socket.socket], mark: MemoryMark) -> None:
+        super().__init__(config, sockets)
+        self._mark = mark
+
+    def keep_subprocess_alive(self) -> None:
+        super().keep_subprocess_alive()
+        pids = [one.pid or 0 for one in self.processes]
+        over = None if self.should_exit.is_set() else self._mark.over(pids)
+        if over is not None:
+            log.warning("a worker holds too much memory and is replaced", extra={"worker": over})
+            self._replace(pids.index(over))
+
+    def _replace(self, place: int) -> None:
+        every, self.processes = self.processes, [self.processes[place]]
+        try:
+            self.restart_all()
+        finally:
+            every[place] = self.processes[0]
+            self.processes = every
 
     def terminate_all(self) -> None:
         for one in self.sockets:
@@ -100,7 +128,7 @@ def serve(settings: ApiSettings) -> None:
         timeout_graceful_shutdown=round(settings.grace_s + settings.drain_s), timeout_worker_healthcheck=_READY_S,
         workers=settings.processes,
     )  # fmt: skip
-    Parent(config, sockets=[config.bind_socket()]).run()
+    Parent(config, [config.bind_socket()], MemoryMark(settings.process_memory_bytes)).run()
 
 
 def _connection(drain_s: float, *arguments: Any, **options: Any) -> asyncio.Protocol:

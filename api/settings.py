@@ -66,6 +66,11 @@ class ApiSettings(BaseSettings):
     export_max_items: int = Field(100_000, gt=0, description="Most items of one GeoParquet export.")
     export_concurrency: int = Field(2, gt=0, description="GeoParquet exports that one process makes at the same time.")
     processes: int = Field(1, ge=1, le=64, description="Processes that serve HTTP.")
+    process_memory_bytes: int = Field(
+        2 * 2**30,
+        ge=0,
+        description="Private memory from which on a serving process is replaced by a new one; 0: never.",
+    )
     drain_s: float = Field(
         2.0, ge=0, description="Seconds that an ending process leaves idle connections open, for a request on its way."
     )
