@@ -21,6 +21,8 @@ Array = NDArray[Any]
 _REACH: Final = {"bilinear": 1, "cubic": 2}
 #: Below this many image pixels a raster pixel the kernel is widened.
 _AS_IT_IS: Final = 0.95
+#: Positions that are reckoned at once: their weights fit into the processor's cache, and a large picture's do not fill the memory.
+_AT_ONCE: Final = 2**16
 #: Less weight than this is none.
 _NOTHING: Final = 1e-5
 
@@ -77,10 +79,15 @@ def interpolated(pixels: Array, valid: Array | None, columns: Array, rows: Array
     source = pixels.astype(kind)
     if valid is not None:
         source[:, ~valid] = 0
-    found = _mixed(source, valid, columns, rows, kernel)
-    if kernel.name == "cubic" and not kernel.is_wide and valid is not None:
-        _mend(found, source, valid, columns, rows)
-    return _as_type(found, pixels.dtype)
+    values = np.empty((len(pixels), columns.size), pixels.dtype)
+    across, down = columns.ravel(), rows.ravel()
+    for start in range(0, columns.size, _AT_ONCE):
+        part = slice(start, start + _AT_ONCE)
+        found = _mixed(source, valid, across[part], down[part], kernel)
+        if kernel.name == "cubic" and not kernel.is_wide and valid is not None:
+            _mend(found, source, valid, across[part], down[part])
+        values[:, part] = _as_type(found, pixels.dtype)
+    return values.reshape(-1, *columns.shape)
 
 
 def _mend(found: Array, source: Array, valid: Array, columns: Array, rows: Array) -> None:

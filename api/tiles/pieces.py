@@ -63,7 +63,7 @@ def _span(positions: Floats) -> tuple[int, int]:
 
 def pieces(
     frame: Frame, image: tuple[int, int], name: str, *, at_once: bool
-) -> Iterator[tuple[slice, slice, Kernel | None]]:
+) -> list[tuple[slice, slice, Kernel]] | None:
     """Rows and columns of the image, and the kernel for them.
 
     Args:
@@ -71,18 +71,33 @@ def pieces(
         image: size of the image, whose pixels are picked of the grid's.
         name: of the kernel.
         at_once: whether GDAL makes all of it in one piece, or the grid in blocks.
+
+    Returns:
+        None where a piece has no kernel that is known (`Frame.kernel`).
     """
-    width, height = frame.grid.width, frame.grid.height
-    across, down = (width, height) if at_once else _BLOCK
-    columns, rows = picked(width, image[0]), picked(height, image[1])
-    for top in range(0, height, down):
-        bottom = min(height, top + down)
+    found = []
+    for rows, columns, box in _boxes(frame.grid, image, at_once=at_once):
+        kernel = frame.kernel(name, *box)
+        if kernel is None:
+            return None
+        found.append((rows, columns, kernel))
+    return found
+
+
+def _boxes(
+    grid: Grid, image: tuple[int, int], *, at_once: bool
+) -> Iterator[tuple[slice, slice, tuple[int, int, int, int]]]:
+    """Rows and columns of the image that lie in each block of the grid (left, top, right, bottom)."""
+    across, down = (grid.width, grid.height) if at_once else _BLOCK
+    columns, rows = picked(grid.width, image[0]), picked(grid.height, image[1])
+    for top in range(0, grid.height, down):
+        bottom = min(grid.height, top + down)
         of_rows = _between(rows, top, bottom)
-        for left in range(0, width, across):
-            right = min(width, left + across)
+        for left in range(0, grid.width, across):
+            right = min(grid.width, left + across)
             of_columns = _between(columns, left, right)
             if of_rows.start < of_rows.stop and of_columns.start < of_columns.stop:
-                yield of_rows, of_columns, frame.kernel(name, left, top, right, bottom)
+                yield of_rows, of_columns, (left, top, right, bottom)
 
 
 def _between(places: NDArray[np.float64], first: int, last: int) -> slice:

@@ -234,14 +234,12 @@ def _pixels(
     if method == "nearest":
         return pixels.nearest(dataset, facts, bands, *where, nodata)
     parts = []
-    for rows, columns, kernel in pieces(frame, size, method, at_once=at_once):
-        if kernel is None:
-            return None
+    for rows, columns, kernel in pieces(frame, size, method, at_once=at_once) or ():
         part = mixed(dataset, facts, bands, where[0][rows, columns], where[1][rows, columns], nodata, kernel)
         if part is None:
             return None
         parts.append((rows, columns, part))
-    return pixels.joined(parts, size)
+    return pixels.joined(parts, size) if parts else None
 
 
 def _sized(

@@ -83,6 +83,19 @@ def test_values_stay_within_their_type(dtype: str) -> None:
     assert (found[0][columns > 13.5] > 0.9 * limits.max).all()
 
 
+@pytest.mark.parametrize("kernel", KERNELS[1:3])
+def test_a_large_picture_is_its_parts(kernel: Kernel) -> None:
+    """It is reckoned in pieces, which bounds the memory that weights take."""
+    rng = np.random.default_rng(5)
+    pixels, valid = rng.integers(0, 9000, (2, SIDE, SIDE)).astype("uint16"), rng.random((SIDE, SIDE)) > 0.05
+    columns, rows = (rng.uniform(8, SIDE - 8, (260, 270)) for _ in range(2))
+    whole = interpolated(pixels, valid, columns, rows, kernel)
+    lines = [interpolated(pixels, valid, columns[at : at + 1], rows[at : at + 1], kernel) for at in (0, 130, 259)]
+    assert whole.shape == (2, 260, 270)
+    for at, line in zip((0, 130, 259), lines, strict=True):
+        assert np.array_equal(whole[:, at : at + 1], line)
+
+
 def test_halves_go_up() -> None:
     pixels = np.zeros((1, SIDE, SIDE), "int16")
     pixels[:, :, 12:] = -1
