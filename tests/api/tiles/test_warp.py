@@ -79,7 +79,7 @@ def exact(one: Frame, side: int) -> np.ndarray:
 
 def test_pixels_lie_within_an_eighth_of_where_they_should() -> None:
     side, rng, answered = 64, random.Random("warp"), 0
-    for number in range(sized(60, 3000)):
+    for number in range(sized(40, 3000)):
         one = frame(rng, side)
         where = None if one is None else one.positions(picked(side, side), picked(side, side))
         if one is None or where is None:
@@ -95,7 +95,7 @@ def test_slopes_show_where_gdal_puts_each_pixel(tmp_path: Path, method: str) -> 
     """Pixels hold their own column and row, which interpolation gives as the position; GDAL's are exact here."""
     side, rng, compared, pool = 48, random.Random(method), 0, Pool()
     y, x = np.mgrid[0:side, 0:side].astype("float32") + np.float32(0.5)
-    for number in range(sized(12, 400)):
+    for number in range(sized(8, 400)):
         one = frame(rng, side)
         if one is None:
             continue
