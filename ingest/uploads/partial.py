@@ -9,7 +9,6 @@ from __future__ import annotations
 import fcntl
 import os
 import threading
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
@@ -75,29 +74,30 @@ class Partial:
         found = os.fstat(self._descriptor)
         return found.st_ino, found.st_size, found.st_mtime_ns
 
-    def write(self, chunks: Sequence[bytes], digests: Digests, check: Any = None) -> None:
-        """Write behind the last byte, hash, and go on with `check`, the hash of this request alone.
+    def write(self, chunk: memoryview, digests: Digests, check: Any = None) -> None:
+        """Write behind the last byte, hash, and go on with `check`, the hash of this request alone. `digests` may need the bytes for a
+        while yet (see `Digests.begin`).
 
         Raises:
             OSError: the disk is full or broken; `size` is what is in the file.
         """
         with self._in_use:
-            self._write(chunks, digests, check)
+            self._write(chunk, digests, check)
 
-    def _write(self, chunks: Sequence[bytes], digests: Digests, check: Any) -> None:
-        start = self.size
+    def _write(self, chunk: memoryview, digests: Digests, check: Any) -> None:
+        start, rest = self.size, chunk
+        digests.begin(chunk, start)
         try:
-            written = os.pwritev(self._descriptor, chunks, start)
-            rest = memoryview(b"".join(chunks))[written:] if written < sum(map(len, chunks)) else memoryview(b"")
             while rest:
-                written += (some := os.pwrite(self._descriptor, rest, start + written))
-                rest = rest[some:]
+                rest = rest[os.pwrite(self._descriptor, rest, start + len(chunk) - len(rest)) :]
+        except OSError:
+            digests.reset()
+            raise
         finally:
             self.size = os.fstat(self._descriptor).st_size
-        digests.take(self._descriptor, chunks, start)
+        digests.take(self._descriptor, chunk, start)
         if check is not None:
-            for chunk in chunks:
-                check.update(chunk)
+            check.update(chunk)
 
     def mark(self) -> None:
         """From here on bytes are unverified until `unmark`."""

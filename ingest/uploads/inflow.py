@@ -1,0 +1,94 @@
+"""Bytes on their way in: pieces of memory that are filled on the event loop, and what fills them.
+
+The memory is used again and again, so that a body of any size has the same few MiB and touches no new page.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import mmap
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+#: Bytes that are written and hashed at once.
+PIECE_BYTES = 2**20
+#: Pieces of one body: being filled, waiting, being written, and being hashed still.
+PIECES = 4
+
+
+class SenderGone(Exception):
+    """The connection ended before the body did."""
+
+
+class Piece:
+    """Memory for a part of a body; the first `size` bytes are filled."""
+
+    __slots__ = ("size", "view")
+
+    def __init__(self, view: memoryview) -> None:
+        self.view, self.size = view, 0
+
+    @property
+    def filled(self) -> memoryview:
+        """What has come."""
+        return self.view[: self.size]
+
+    @property
+    def room(self) -> memoryview:
+        """Where the next bytes go."""
+        return self.view[self.size :]
+
+    def add(self, data: memoryview) -> int:
+        """Copy as much as there is room for; returns how much that was."""
+        room = self.room
+        size = min(len(room), len(data))
+        room[:size] = data[:size]
+        self.size += size
+        return size
+
+
+def make_pieces() -> list[Piece]:
+    """Empty pieces for one body. Pages that no byte comes to take no memory."""
+    memory = memoryview(mmap.mmap(-1, PIECES * PIECE_BYTES))
+    return [Piece(memory[start : start + PIECE_BYTES]) for start in range(0, len(memory), PIECE_BYTES)]
+
+
+class Source(Protocol):
+    """A body. `heard` is the loop's time of its last byte, or of when somebody began to wait for one; None: nobody waits."""
+
+    heard: float | None
+
+    async def fill(self, piece: Piece, within_s: float) -> bool:
+        """Fill a piece, or what of it comes within some seconds. False: that was the last. When this fails or is cancelled, what has
+        come is in the piece all the same.
+
+        Raises:
+            SenderGone
+        """
+        ...
+
+
+class Streamed:
+    """A body that comes as a stream of bytes, and is copied."""
+
+    def __init__(self, stream: AsyncIterator[bytes]) -> None:
+        self.heard: float | None = None
+        self._stream, self._rest = stream, memoryview(b"")
+
+    async def fill(self, piece: Piece, within_s: float) -> bool:
+        """See `Source`; time is looked at when something comes."""
+        clock = asyncio.get_running_loop().time
+        until = clock() + within_s
+        try:
+            while piece.room:
+                if not self._rest:
+                    self.heard = clock()
+                    if self.heard >= until:
+                        break
+                    self._rest = memoryview(await anext(self._stream))
+                self._rest = self._rest[piece.add(self._rest) :]
+        except StopAsyncIteration:
+            return False
+        finally:
+            self.heard = None
+        return True
