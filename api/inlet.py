@@ -8,6 +8,9 @@ than ours, has the body by `receive` as ever.
 from __future__ import annotations
 
 import asyncio
+import socket
+import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from starlette.types import Scope
@@ -23,13 +26,19 @@ if TYPE_CHECKING:
 _EXTENSION = "federator.inlet"
 #: Shorter bodies are mostly there with their headers.
 _MIN_BYTES = 65_536
+#: A quick sender's bytes wait in the kernel until there are so many, or the piece has no room for more: few reads take them all.
+_TOGETHER_BYTES = 2**20
+#: Who fills a piece within this is quick.
+_QUICK_S = 0.5
+_HAS_LOW_WATER = sys.platform == "linux"
 
 
 def offer(connection: Draining, cycle: RequestResponseCycle) -> None:
     """Let a request's body be taken by `inlet_of`, if it says how long it is. Call when its headers are there and nothing else is."""
-    length = next((value for name, value in connection.headers if name == b"content-length"), b"")
-    if length.isdigit() and int(length) >= _MIN_BYTES:
-        cycle.scope["extensions"] = {_EXTENSION: Inlet(connection, cycle, int(length))}  # type: ignore[typeddict-item]
+    headers = dict(connection.headers)
+    length = headers.get(b"content-length", b"")
+    if length.isdigit() and int(length) >= _MIN_BYTES and b"transfer-encoding" not in headers:
+        cycle.scope["extensions"] = {_EXTENSION: Inlet(connection, cycle, int(length))}  # type: ignore[dict-item]
 
 
 def inlet_of(scope: Scope) -> Inlet | None:
@@ -42,12 +51,13 @@ class Inlet(asyncio.BufferedProtocol):
     """A `Source` that stands in the HTTP protocol's place from the first `fill` until `leave`, or the connection's end."""
 
     def __init__(self, connection: Draining, cycle: RequestResponseCycle, length: int) -> None:
-        self.heard: float | None = None
+        self.heard = 0.0
         self._http, self._cycle, self._left = connection, cycle, length
         self._held = memoryview(b"")  # came by the parser
         self._piece: Piece | None = None
         self._filled: asyncio.Future[None] | None = None
-        self._has_begun = self._is_here = self._is_lost = False
+        self._has_begun = self._is_here = self._is_lost = self._is_quick = False
+        self._low_water = 1
 
     async def fill(self, piece: Piece, within_s: float) -> bool:
         """See `ingest.uploads.inflow.Source`."""
@@ -83,8 +93,11 @@ class Inlet(asyncio.BufferedProtocol):
 
     async def _read(self, piece: Piece, within_s: float) -> None:
         loop = asyncio.get_running_loop()
-        self._piece, self._filled, self.heard = piece, loop.create_future(), loop.time()
+        begun = loop.time()
+        self._piece, self._filled = piece, loop.create_future()
         timer = loop.call_later(within_s, self._wake)
+        if self._is_quick:
+            self._wait_for(min(_TOGETHER_BYTES, self._left, len(piece.room)))
         if not self._http.transport.is_closing():
             self._http.flow.resume_reading()
         try:
@@ -92,7 +105,17 @@ class Inlet(asyncio.BufferedProtocol):
         finally:
             timer.cancel()
             self._pause()
-            self._piece = self._filled = self.heard = None
+            self._piece = self._filled = None
+        self._is_quick = not piece.room and loop.time() - begun < _QUICK_S
+        if not self._is_quick:
+            self._wait_for(1)
+
+    def _wait_for(self, size: int) -> None:
+        """Let the kernel wake us no sooner than so many bytes are there (SO_RCVLOWAT); at the end of a stream it does so anyway."""
+        if size != self._low_water and _HAS_LOW_WATER and not self._http.transport.is_closing():
+            with suppress(OSError, AttributeError):
+                self._http.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, size)
+                self._low_water = size
 
     def leave(self) -> None:
         """Give the connection back to HTTP, which skips what was not taken."""
@@ -104,6 +127,7 @@ class Inlet(asyncio.BufferedProtocol):
             http.transport.set_protocol(http)
             return
         self._pause()
+        self._wait_for(1)
         http.expect(self._left)
         self._cycle.more_body = self._left > 0
         http.transport.set_protocol(http)
@@ -129,9 +153,12 @@ class Inlet(asyncio.BufferedProtocol):
         piece.size += nbytes
         self._left -= nbytes
         self.heard = self._http.loop.time()
-        if not self._left or piece.size == len(piece.view):
+        missing = min(self._left, len(piece.view) - piece.size)
+        if not missing:
             self._pause()
             self._wake()
+        elif missing < self._low_water:
+            self._wait_for(missing)
 
     def eof_received(self) -> None:
         """The sender has gone, or sends nothing more, which is the same before a body's end."""

@@ -75,9 +75,7 @@ class Draining(HttpToolsProtocol):
         if self._is_muted:
             return
         super().on_headers_complete()
-        if self.cycle is None:
-            return
-        if self._is_draining:
+        if self._is_draining and self.cycle is not None:
             self.cycle.keep_alive = False  # the answer says "Connection: close"
         offer(self, self.cycle)
 

@@ -91,12 +91,11 @@ async def pour(
     Bytes stay unless they break a rule, or had a checksum that cannot be right any more.
     """
     start, check = partial.size, _check_of(checksum, partial, digests)
-    sink = Sink(partial, digests, check, _threads())
     failure: Exception | None = None
     try:
         if checksum:
             await in_thread(partial.mark)
-        await _take(source, sink, limit, settings.upload_silence_s)
+        await _take(source, Sink(partial, digests, check, _threads()), limit, settings.upload_silence_s)
         if checksum and not hmac.compare_digest(check.digest() if check else digests.sha256, checksum.digest):
             detail = "the bytes do not hash to the checksum that came with them; nothing of them was kept"
             failure = UploadRejected("CHECKSUM_MISMATCH", detail, status=checksum.status)
@@ -128,13 +127,15 @@ def _check_of(checksum: Checksum | None, partial: Partial, digests: Digests) -> 
 async def _take(source: Source, sink: Sink, limit: Limit, silence_s: float) -> None:
     """Take a body until its end, its limit, too long a silence, or somebody's wish to have the file."""
     loop, partial, wish = asyncio.get_running_loop(), sink.partial, ""
+    waiting_since: float | None = None  # for a byte; None: bytes wait for the disk
 
     async def watch(deadline: asyncio.Timeout) -> None:
         nonlocal wish
         look_s = min(_LOOK_S, silence_s / 5)
-        while not wish and (source.heard is None or loop.time() - source.heard < silence_s):
+        while not wish and (waiting_since is None or loop.time() - max(waiting_since, source.heard) < silence_s):
             await asyncio.sleep(look_s)
-            wish = await in_thread(partial.is_asked_to_stop) or ""
+            why = await in_thread(partial.is_asked_to_stop)
+            wish = why or ""
         deadline.reschedule(loop.time())
 
     piece, taken, more = None, 0, True
@@ -144,7 +145,9 @@ async def _take(source: Source, sink: Sink, limit: Limit, silence_s: float) -> N
             try:
                 while more:
                     piece = await sink.piece()
-                    more = await source.fill(piece, BATCH_S)
+                    waiting_since = waiting_since or loop.time()
+                    more = await source.fill(piece, min(BATCH_S, silence_s / 3))
+                    waiting_since = None if piece.size else waiting_since
                     taken += piece.size
                     if taken > limit.size:
                         piece = None

@@ -125,9 +125,7 @@ async def holding(
         partial.close()
 
 
-async def receive(
-    pool: Pool, settings: IngestSettings, upload_id: UUID, source: Source, body: Body
-) -> Upload:
+async def receive(pool: Pool, settings: IngestSettings, upload_id: UUID, source: Source, body: Body) -> Upload:
     """Add a request's bytes; when they are the last, the upload is received. Returns it with what is durable as `offset`.
 
     Raises:

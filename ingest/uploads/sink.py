@@ -47,16 +47,21 @@ class Strand:
 
 
 class Sink:
-    """Gives out pieces to fill, and has the filled ones written and hashed. For one body; of the event loop alone."""
+    """Gives out pieces to fill, and has the filled ones written and hashed. For one body, until `finish`; of the event loop alone."""
+
+    _open = 0
 
     def __init__(self, partial: Partial, digests: Digests, check: Any, pool: Executor) -> None:
         self.partial, self._digests, self._check = partial, digests, check
         self._loop, self._strand = asyncio.get_running_loop(), Strand(pool)
-        self._free = make_pieces()  # the last one used is the next one: a slow sender's bytes touch little memory
+        self._free = make_pieces(
+            Sink._open
+        )  # the last one used is the next one: a slow sender's bytes touch little memory
         self._held: Piece | None = None  # hashed by another thread still, while the strand goes on
         self._changed = asyncio.Event()
         self._failure: OSError | None = None
         self._is_done = False
+        Sink._open += 1
 
     async def piece(self) -> Piece:
         """An empty piece; waits when the disk is slower than the sender.
@@ -86,6 +91,7 @@ class Sink:
         Raises:
             OSError
         """
+        Sink._open -= 1
         self._strand.put(self._end)
         cancelled: asyncio.CancelledError | None = None
         while not self._is_done:

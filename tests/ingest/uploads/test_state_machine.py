@@ -26,9 +26,9 @@ from ingest.errors import UploadRejected
 from ingest.settings import IngestSettings
 from ingest.uploads import receiving, removal, service
 from ingest.uploads.digests import Kept
+from ingest.uploads.inflow import SenderGone, Streamed
 from ingest.uploads.model import ARROWS, ENDED, IllegalArrow, State, Upload
 from ingest.uploads.partial import Partial
-from ingest.uploads.inflow import SenderGone, Streamed
 from ingest.uploads.pouring import Checksum
 from ingest.uploads.receiving import Body
 from tests.size import sized
