@@ -153,7 +153,7 @@ class Inlet(asyncio.BufferedProtocol):
         piece.size += nbytes
         self._left -= nbytes
         self.heard = self._http.loop.time()
-        missing = min(self._left, len(piece.view) - piece.size)
+        missing = min(self._left, piece.most - piece.size)
         if not missing:
             self._pause()
             self._wake()

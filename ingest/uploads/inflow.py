@@ -21,22 +21,26 @@ class SenderGone(Exception):
 
 
 class Piece:
-    """Memory for a part of a body; the first `size` bytes are filled."""
+    """Memory for a part of a body; the first `size` bytes are filled, at most `most` will be."""
 
-    __slots__ = ("size", "view")
+    __slots__ = ("_view", "most", "size")
 
     def __init__(self, view: memoryview) -> None:
-        self.view, self.size = view, 0
+        self._view, self.size, self.most = view, 0, len(view)
+
+    def empty(self, most: int) -> None:
+        """Forget what is in it; take at most so many bytes."""
+        self.size, self.most = 0, min(most, len(self._view))
 
     @property
     def filled(self) -> memoryview:
         """What has come."""
-        return self.view[: self.size]
+        return self._view[: self.size]
 
     @property
     def room(self) -> memoryview:
         """Where the next bytes go."""
-        return self.view[self.size :]
+        return self._view[self.size : self.most]
 
     def add(self, data: memoryview) -> int:
         """Copy as much as there is room for; returns how much that was."""

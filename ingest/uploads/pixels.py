@@ -185,7 +185,8 @@ def coarse(data: Array, valid: Array | None, factor: int, resampling: Resampling
         mean = total / number
     if data.dtype.kind != "f":
         mean = np.rint(mean)
-    return np.where(number > 0, mean, fill).astype(data.dtype)
+    found: Array = np.where(number > 0, mean, fill).astype(data.dtype)
+    return found
 
 
 def any_valid(valid: Array, factor: int) -> Array:
@@ -200,7 +201,8 @@ def _middles(size: int, factor: int) -> Array:
 
 def _sizes(size: int, factor: int) -> Array:
     """Pixels of each cell along one side."""
-    return np.minimum(factor, size - np.arange(0, size, factor))
+    sizes: Array = np.minimum(factor, size - np.arange(0, size, factor))
+    return sizes
 
 
 def _cells(data: Array, factor: int, wide: Any) -> Array:

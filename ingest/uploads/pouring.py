@@ -144,7 +144,7 @@ async def _take(source: Source, sink: Sink, limit: Limit, silence_s: float) -> N
             watcher = asyncio.create_task(watch(deadline))
             try:
                 while more:
-                    piece = await sink.piece()
+                    piece = await sink.piece(limit.size - taken + 1)  # one too many is soon seen
                     waiting_since = waiting_since or loop.time()
                     more = await source.fill(piece, min(BATCH_S, silence_s / 3))
                     waiting_since = None if piece.size else waiting_since

@@ -151,9 +151,9 @@ async def receive(pool: Pool, settings: IngestSettings, upload_id: UUID, source:
         digests = _kept.take(upload_id, await in_thread(partial.stamp))
         limit = Limit(room, _too_large(promised, promised + 1))
         digests, failure = await pour(partial, digests, source, limit, body.checksum, settings)
-        upload = await _noted(pool, settings, upload, partial)
         if partial.size == promised:
             return await complete(pool, settings, upload, partial, digests)
+        upload = await _noted(pool, settings, upload, partial)
         _kept.put(upload_id, await in_thread(partial.stamp), digests)
         if failure:
             raise failure

@@ -63,8 +63,8 @@ class Sink:
         self._is_done = False
         Sink._open += 1
 
-    async def piece(self) -> Piece:
-        """An empty piece; waits when the disk is slower than the sender.
+    async def piece(self, most: int) -> Piece:
+        """An empty piece for at most so many bytes; waits when the disk is slower than the sender.
 
         Raises:
             OSError: of a write before.
@@ -75,7 +75,7 @@ class Sink:
         if self._failure is not None:
             raise self._failure
         piece = self._free.pop()
-        piece.size = 0
+        piece.empty(most)
         return piece
 
     def put(self, piece: Piece) -> None:
