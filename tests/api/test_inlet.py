@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import socket
@@ -142,6 +143,35 @@ def test_a_refusal_in_the_middle_keeps_the_connection_in_step(site: TusSite) -> 
             assert answer.status == status
         connection.request("HEAD", path, headers=VERSION)
         assert connection.getresponse().headers["Upload-Offset"] == str(len(CONTENT))
+    assert received(site, path)
+
+
+def test_a_full_disk_in_the_middle_keeps_the_connection_and_what_is_there(
+    site: TusSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, pwrite = site.made(len(CONTENT)), os.pwrite
+
+    def full(descriptor: int, data: bytes, offset: int) -> int:
+        if offset < 2**20:
+            return pwrite(descriptor, data[: 2**20], offset)
+        raise OSError(errno.ENOSPC, "full")
+
+    connection = HTTPConnection("127.0.0.1", site.port, timeout=20)
+    with contextlib.closing(connection):
+        with monkeypatch.context() as disk:
+            disk.setattr(os, "pwrite", full)
+            connection.request("PATCH", path, CONTENT, {**BODY, "Upload-Offset": "0"})
+            answer = connection.getresponse()
+            assert (answer.status, b"STORAGE_FULL" in answer.read()) == (507, True)
+        connection.request("HEAD", path, headers=VERSION)
+        answer = connection.getresponse()
+        answer.read()
+        offset = int(answer.headers["Upload-Offset"])
+        assert 0 < offset < len(CONTENT)
+        connection.request("PATCH", path, CONTENT[offset:], {**BODY, "Upload-Offset": str(offset)})
+        answer = connection.getresponse()
+        answer.read()
+        assert answer.status == 204
     assert received(site, path)
 
 
