@@ -63,7 +63,8 @@ class Inlet(asyncio.BufferedProtocol):
         """See `ingest.uploads.inflow.Source`."""
         if not self._has_begun:
             self._begin()
-        self._held = self._held[piece.add(self._held) :]
+        if self._held:
+            self._held = self._held[piece.add(self._held) :] or memoryview(b"")
         if piece.room and self._left and not self._is_lost:
             await self._read(piece, within_s)
         if self._is_lost and self._left and not self._held:

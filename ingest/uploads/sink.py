@@ -54,12 +54,11 @@ class Sink:
     def __init__(self, partial: Partial, digests: Digests, check: Any, pool: Executor) -> None:
         self.partial, self._digests, self._check = partial, digests, check
         self._loop, self._strand = asyncio.get_running_loop(), Strand(pool)
-        self._free = make_pieces(
-            Sink._open
-        )  # the last one used is the next one: a slow sender's bytes touch little memory
+        # The last one used is the next one: a slow sender's bytes touch little memory.
+        self._free = make_pieces(Sink._open)
         self._held: Piece | None = None  # hashed by another thread still, while the strand goes on
         self._changed = asyncio.Event()
-        self._failure: OSError | None = None
+        self._failure: Exception | None = None
         self._is_done = False
         Sink._open += 1
 
@@ -107,11 +106,11 @@ class Sink:
 
     def _write(self, piece: Piece) -> None:
         """In the strand."""
-        failure: OSError | None = None
+        failure: Exception | None = None
         if self._failure is None:
             try:
                 self.partial.write(piece.filled, self._digests, self._check)
-            except OSError as error:
+            except Exception as error:  # noqa: BLE001 - raised where somebody waits, who would wait for ever else
                 failure = error
         # The hashes took this piece after they were done with the one before.
         self._tell(failure, self._held)
@@ -119,11 +118,15 @@ class Sink:
 
     def _end(self) -> None:
         """In the strand, at the end."""
-        self._digests.settle()
-        self._tell(None, self._held, is_done=True)
+        failure: Exception | None = None
+        try:
+            self._digests.settle()
+        except Exception as error:  # noqa: BLE001 - as above
+            failure = error
+        self._tell(failure, self._held, is_done=True)
         self._held = None
 
-    def _tell(self, failure: OSError | None, piece: Piece | None, *, is_done: bool = False) -> None:
+    def _tell(self, failure: Exception | None, piece: Piece | None, *, is_done: bool = False) -> None:
         self._failure = self._failure or failure
         with suppress(RuntimeError):  # the loop is closed: nobody waits any more
             self._loop.call_soon_threadsafe(self._told, piece, is_done)
