@@ -101,6 +101,17 @@ def test_hashes_of_what_could_not_be_written_are_forgotten(tmp_path: Path, monke
     assert digests.sha256 == hashlib.sha256(CONTENT).digest()
 
 
+def test_another_fault_of_a_thread_is_raised_where_somebody_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def odd(descriptor: int, data: bytes, offset: int) -> int:
+        raise ValueError("odd")
+
+    monkeypatch.setattr(os, "pwrite", odd)
+    with pytest.raises(ValueError, match="odd"):
+        poured(tmp_path / "x", CONTENT)
+
+
 @settings(max_examples=sized(20, 200), deadline=None)
 @given(st.lists(st.integers(0, 4000), max_size=8), st.lists(st.sampled_from(["begin", "take", "settle"]), max_size=8))
 def test_hashes_do_not_care_how_bytes_come(sizes: list[int], ways: list[str]) -> None:
