@@ -19,12 +19,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import httptools
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.supervisors import Multiprocess
 
 from api.ending import ending_of
 from api.recycling import MemoryMark
+from api.inlet import offer
 from api.settings import ApiSettings
 
 log = logging.getLogger(__name__)
@@ -61,6 +63,9 @@ class Draining(HttpToolsProtocol):
 
     drain_s = 2.0
     _is_draining = False
+    _is_muted = False
+    #: Of the request's body, as far as the parser saw it.
+    body_bytes = 0
 
     def shutdown(self) -> None:
         """Called by uvicorn when it has stopped to accept connections."""
@@ -72,14 +77,40 @@ class Draining(HttpToolsProtocol):
             self.cycle.keep_alive = False
 
     def on_headers_complete(self) -> None:
+        if self._is_muted:
+            return
         super().on_headers_complete()
         if self._is_draining and self.cycle is not None:
             self.cycle.keep_alive = False  # the answer says "Connection: close"
+        offer(self, self.cycle)
+
+    def on_message_begin(self) -> None:
+        if not self._is_muted:
+            self.body_bytes = 0
+            super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        if not self._is_muted:
+            super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._is_muted:
+            super().on_header(name, value)
 
     def on_body(self, body: bytes) -> None:
+        self.body_bytes += len(body)
         if not self.cycle.body:
             self.cycle.body = Pieces()  # type: ignore[assignment]  # uvicorn appends to it and takes its bytes
         super().on_body(body)
+
+    def expect(self, size: int) -> None:
+        """Go on parsing as one who has `size` bytes of a body before him, whatever was read past the parser."""
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
+        if size:
+            self._is_muted = True
+            self.parser.feed_data(b"PUT / HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % size)
+            self._is_muted = False
 
     def _close_idle(self) -> None:
         if not self.transport.is_closing() and (self.cycle is None or self.cycle.response_complete):

@@ -6,7 +6,8 @@ upload is made). Sources: tus.io/protocols/resumable-upload, 1.0.0.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC
 from email.utils import format_datetime
 from typing import Any
@@ -18,13 +19,14 @@ from starlette.responses import Response
 
 from api import tus_headers as tus
 from api.access import require
+from api.inlet import inlet_of
 from api.parts import parts_of
 from api.problems import Problem, answer
 from api.upload_forms import make_upload, own_upload
 from ingest.errors import UploadRejected
 from ingest.uploads import receiving, removal
+from ingest.uploads.inflow import SenderGone, Source, Streamed
 from ingest.uploads.model import State, Upload
-from ingest.uploads.pouring import SenderGone
 from ingest.uploads.service import UploadUnknown
 
 #: The most that a creation may bring with it: it is read before the upload is made.
@@ -69,6 +71,18 @@ def headers_of(error: UploadRejected) -> dict[str, str]:
 
 
 router = APIRouter(prefix="/uploads", tags=["uploads"], route_class=TusRoute)
+
+
+@contextmanager
+def body_of(request: Request) -> Iterator[Source]:
+    """A request's body: right from its connection where that can be, for that is quicker."""
+    if (inlet := inlet_of(request.scope)) is None:
+        yield Streamed(bytes_of(request))
+        return
+    try:
+        yield inlet
+    finally:
+        inlet.leave()
 
 
 async def bytes_of(request: Request) -> AsyncIterator[bytes]:
@@ -119,7 +133,7 @@ async def create(request: Request) -> Response:
     answered = {"Location": f"{parts.root}/uploads/{upload.id}", **_expires(upload)}
     if first is not None:
         body = receiving.Body(0, len(first), tus.checksum(headers))
-        upload = await receiving.receive(parts.pool, parts.ingest, upload.id, _one(first), body)
+        upload = await receiving.receive(parts.pool, parts.ingest, upload.id, Streamed(_one(first)), body)
         answered |= {"Upload-Offset": str(_offset(upload)), **_expires(upload)}
     return Response(status_code=201, headers=answered)
 
@@ -179,7 +193,8 @@ async def patch(upload_id: str, request: Request) -> Response:
     if _is_over(upload, body):
         return Response(status_code=204, headers={"Upload-Offset": str(body.offset)})
     receiving.check_wanted(upload)
-    upload = await receiving.receive(parts.pool, parts.ingest, upload.id, bytes_of(request), body)
+    with body_of(request) as source:
+        upload = await receiving.receive(parts.pool, parts.ingest, upload.id, source, body)
     return Response(status_code=204, headers={"Upload-Offset": str(_offset(upload)), **_expires(upload)})
 
 

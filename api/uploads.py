@@ -102,7 +102,8 @@ async def send(upload_id: str, request: Request) -> Response:
     upload = await own_upload(request, upload_id)
     checksum = tus_headers.content_digest(request.headers)
     length = tus_headers.number(request.headers, "content-length")
-    upload = await receiving.receive_whole(parts.pool, parts.ingest, upload.id, tus.bytes_of(request), length, checksum)
+    with tus.body_of(request) as source:
+        upload = await receiving.receive_whole(parts.pool, parts.ingest, upload.id, source, length, checksum)
     return JSONResponse(shown(upload, parts.root), status_code=202)
 
 

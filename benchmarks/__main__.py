@@ -29,6 +29,7 @@ from benchmarks import (
     remote,
     search,
     tiles,
+    to_the_map,
     uploads,
     warps,
 )
@@ -46,6 +47,7 @@ PARTS: dict[str, Callable[[DatabaseSettings], dict[str, float]]] = {
     "search": lambda server: dict(search.run(server)),
     "busy": busy.run,
     "uploads": uploads.run,
+    "to_the_map": to_the_map.run,
     "limits": limits.run,
     "tiles": tiles.run,
     "warps": warps.run,

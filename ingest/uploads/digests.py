@@ -9,11 +9,10 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Buffer
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
-from typing import Any
 from uuid import UUID
 
 from blake3 import blake3
@@ -29,25 +28,38 @@ def _threads() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(max_workers=os.cpu_count(), thread_name_prefix="sha256")
 
 
-def _update_all(state: Any, chunks: Iterable[bytes]) -> None:
-    for chunk in chunks:
-        state.update(chunk)
-
-
 class Digests:
     """Both hashes of a file's first `position` bytes."""
 
     def __init__(self) -> None:
-        self.position = 0
+        self._slower: Future[None] | None = None
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        self.position, self._has_begun = 0, False
         self._sha256, self._blake3 = hashlib.sha256(), blake3()
 
-    def take(self, descriptor: int, chunks: Sequence[bytes], start: int) -> None:
-        """Go on with bytes that were just written at `start`, or go on catching up from the file."""
+    def begin(self, chunk: Buffer, start: int) -> None:
+        """Hash bytes that are about to be written at `start`, as far as that needs nobody to wait: SHA-256 takes twice as long as BLAKE3
+        and goes on in a thread of its own. `take` follows, or `reset` when they were not written; the bytes stay as they are until the
+        next `begin`, `reset` or `settle`.
+        """
         if self.position == start:
-            self._update(*chunks)
-        else:
-            end = start + sum(map(len, chunks))
-            self.follow(descriptor, min(end, self.position + CATCH_UP_BYTES))
+            self.settle()
+            self._slower = _threads().submit(self._sha256.update, chunk)
+            self._has_begun = True
+
+    def take(self, descriptor: int, chunk: Buffer, start: int) -> None:
+        """Go on with bytes that were just written at `start`, or go on catching up from the file."""
+        size = memoryview(chunk).nbytes
+        if self.position != start:
+            self.follow(descriptor, min(start + size, self.position + CATCH_UP_BYTES))
+            return
+        if not self._has_begun:
+            self.begin(chunk, start)
+        self._blake3.update(chunk)
+        self._has_begun = False
+        self.position += size
 
     def follow(self, descriptor: int, end: int) -> None:
         """Read the file up to `end`.
@@ -59,18 +71,23 @@ class Digests:
             chunk = os.pread(descriptor, min(_READ_BYTES, end - self.position), self.position)
             if not chunk:
                 raise OSError(f"the file ends at {self.position}, not at {end}")
-            self._update(chunk)
+            self.take(descriptor, chunk, self.position)
 
-    def _update(self, *chunks: bytes) -> None:
-        """Both hashes at once: SHA-256 takes twice as long as BLAKE3, and neither needs the interpreter."""
-        slower = _threads().submit(_update_all, self._sha256, chunks)
-        _update_all(self._blake3, chunks)
-        slower.result()
-        self.position += sum(map(len, chunks))
+    def settle(self) -> None:
+        """Return when the bytes that were taken are needed no more."""
+        if self._slower is not None:
+            self._slower.result()
+            self._slower = None
+
+    def reset(self) -> None:
+        """Forget everything: bytes that were hashed are not in the file."""
+        self.settle()
+        self._begin_anew()
 
     @property
     def sha256(self) -> bytes:
         """SHA-256 of the first `position` bytes."""
+        self.settle()
         return self._sha256.digest()
 
     @property

@@ -104,7 +104,7 @@ def _append(descriptor: int, chunk: bytes, digests: Digests) -> None:
     written = 0
     while written < len(chunk):
         written += os.pwrite(descriptor, chunk[written:], start + written)
-    digests.take(descriptor, [chunk], start)
+    digests.take(descriptor, chunk, start)
 
 
 async def drop_original(settings: IngestSettings, upload_id: UUID) -> None:

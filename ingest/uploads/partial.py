@@ -6,16 +6,21 @@ marked on disk before the first of them is written, so that a crash leaves none 
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
 from ingest.uploads.digests import Digests
 
+#: The disk begins to write as soon as there is so much for it, so that the sync at the end waits for the rest alone.
+WRITE_BACK_BYTES = 32 * 2**20
+_SYNC_FILE_RANGE_WRITE = 2
 _STOP = "stop"
 _MARK = "unverified"
 
@@ -30,7 +35,7 @@ class Partial:
     def __init__(self, folder: Path, lock: int, descriptor: int) -> None:
         self.folder, self._lock, self._descriptor = folder, lock, descriptor
         self._in_use = threading.Lock()  # a thread that outlives its request must not write into another's file
-        self.size = os.fstat(descriptor).st_size
+        self.size = self._written_back = os.fstat(descriptor).st_size
 
     @classmethod
     def acquire(cls, folder: Path) -> Self:
@@ -75,29 +80,33 @@ class Partial:
         found = os.fstat(self._descriptor)
         return found.st_ino, found.st_size, found.st_mtime_ns
 
-    def write(self, chunks: Sequence[bytes], digests: Digests, check: Any = None) -> None:
-        """Write behind the last byte, hash, and go on with `check`, the hash of this request alone.
+    def write(self, chunk: memoryview, digests: Digests, check: Any = None) -> None:
+        """Write behind the last byte, hash, and go on with `check`, the hash of this request alone. `digests` may need the bytes for a
+        while yet (see `Digests.begin`).
 
         Raises:
             OSError: the disk is full or broken; `size` is what is in the file.
         """
         with self._in_use:
-            self._write(chunks, digests, check)
+            self._write(chunk, digests, check)
 
-    def _write(self, chunks: Sequence[bytes], digests: Digests, check: Any) -> None:
-        start = self.size
+    def _write(self, chunk: memoryview, digests: Digests, check: Any) -> None:
+        start, rest = self.size, chunk
+        digests.begin(chunk, start)
         try:
-            written = os.pwritev(self._descriptor, chunks, start)
-            rest = memoryview(b"".join(chunks))[written:] if written < sum(map(len, chunks)) else memoryview(b"")
             while rest:
-                written += (some := os.pwrite(self._descriptor, rest, start + written))
-                rest = rest[some:]
+                rest = rest[os.pwrite(self._descriptor, rest, start + len(chunk) - len(rest)) :]
+        except OSError:
+            digests.reset()
+            raise
         finally:
             self.size = os.fstat(self._descriptor).st_size
-        digests.take(self._descriptor, chunks, start)
+        if self.size - self._written_back >= WRITE_BACK_BYTES:
+            write_back(self._descriptor, self._written_back, self.size)
+            self._written_back = self.size
+        digests.take(self._descriptor, chunk, start)
         if check is not None:
-            for chunk in chunks:
-                check.update(chunk)
+            check.update(chunk)
 
     def mark(self) -> None:
         """From here on bytes are unverified until `unmark`."""
@@ -129,7 +138,7 @@ class Partial:
         """Cut the file to `size`, durable; it never grows by this."""
         if size < self.size:
             os.ftruncate(self._descriptor, size)
-            self.size = size
+            self.size = self._written_back = size
         self.make_durable()
         if self._marked() is not None:
             self.unmark()
@@ -161,6 +170,19 @@ def ask_to_stop(folder: Path, why: str) -> None:
     """Ask whoever sends this file, in whichever process, to end; `why`: "look" or "delete"."""
     with suppress(FileNotFoundError):
         (folder / _STOP).write_text(why, encoding="ascii")
+
+
+@cache
+def _sync_file_range() -> Callable[..., int] | None:
+    """Linux's system call, which Python does not name."""
+    found: Callable[..., int] | None = getattr(ctypes.CDLL(None), "sync_file_range", None)
+    return found
+
+
+def write_back(descriptor: int, start: int, end: int) -> None:
+    """Let the disk begin to write a part of a file; waits for nothing, and promises nothing."""
+    if (call := _sync_file_range()) is not None:
+        call(descriptor, ctypes.c_int64(start), ctypes.c_int64(end - start), ctypes.c_uint(_SYNC_FILE_RANGE_WRITE))
 
 
 def sync_folder(folder: Path) -> None:

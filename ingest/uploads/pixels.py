@@ -102,14 +102,14 @@ def chunks(source: DatasetReader) -> Iterator[Window]:
             yield Window(column, row, min(columns, source.width - column), min(rows, source.height - row))
 
 
-def read(source: DatasetReader, window: Window) -> Array:
-    """All bands of a window, (bands, rows, columns).
+def read(source: DatasetReader, window: Window, out: Array | None = None) -> Array:
+    """All bands of a window, (bands, rows, columns); into `out` when it is given.
 
     Raises:
         UploadRejected: CORRUPT with the blocks that cannot be decoded, [band, row, column] each, at most 20.
     """
     try:
-        data: Array = source.read(window=window)
+        data: Array = source.read(window=window, out=out)
         return data
     except RasterioError:
         blocks = damaged_blocks(source, window)
@@ -120,21 +120,27 @@ def read(source: DatasetReader, window: Window) -> Array:
 
 
 def decode(source: DatasetReader, validity: Validity) -> Iterator[tuple[Window, Array, Array | None]]:
-    """Every chunk once: window, pixels, where they are valid. The next one is decoded while the caller works on the last.
+    """Every chunk once: window, pixels, where they are valid. The next one is decoded while the caller works on the last; the pixels'
+    memory is used again when the caller asks for the next.
 
     Raises:
         UploadRejected: CORRUPT, see `read`.
     """
+    windows = list(chunks(source))
+    most = max((window.height * window.width for window in windows), default=0) * source.count
+    buffers = deque(np.empty(most, source.dtypes[0]) for _ in range(2))  # one at the caller, one is filled
 
-    def work(window: Window) -> tuple[Window, Array, Array | None]:
+    def work(window: Window, buffer: Array) -> tuple[Window, Array, Array | None]:
+        shape = source.count, window.height, window.width
         with rasterio.Env():
-            data = read(source, window)
+            data = read(source, window, buffer[: math.prod(shape)].reshape(shape))
             return window, data, validity.of(source, window, data)
 
     with ThreadPoolExecutor(1) as ahead:
         waiting: deque[Future[tuple[Window, Array, Array | None]]] = deque()
-        for window in chunks(source):
-            waiting.append(ahead.submit(work, window))
+        for window in windows:
+            buffers.rotate()
+            waiting.append(ahead.submit(work, window, buffers[0]))
             if len(waiting) > 1:
                 yield waiting.popleft().result()
         while waiting:
@@ -170,7 +176,8 @@ def coarse(data: Array, valid: Array | None, factor: int, resampling: Resampling
     wide = np.float64 if data.dtype.kind == "f" else np.int64
     if valid is None:
         total = _cells(data, factor, wide)
-        number = _cells(np.ones((1, *data.shape[1:]), "uint8"), factor, np.int64)
+        rows, columns = (_sizes(size, factor) for size in data.shape[1:])
+        number = (rows[:, None] * columns)[None]
     else:
         total = _cells(np.where(valid, data, data.dtype.type(0)), factor, wide)
         number = _cells(valid, factor, np.int64)
@@ -178,7 +185,8 @@ def coarse(data: Array, valid: Array | None, factor: int, resampling: Resampling
         mean = total / number
     if data.dtype.kind != "f":
         mean = np.rint(mean)
-    return np.where(number > 0, mean, fill).astype(data.dtype)
+    found: Array = np.where(number > 0, mean, fill).astype(data.dtype)
+    return found
 
 
 def any_valid(valid: Array, factor: int) -> Array:
@@ -189,6 +197,12 @@ def any_valid(valid: Array, factor: int) -> Array:
 
 def _middles(size: int, factor: int) -> Array:
     return np.minimum(np.arange(0, size, factor) + factor // 2, size - 1)
+
+
+def _sizes(size: int, factor: int) -> Array:
+    """Pixels of each cell along one side."""
+    sizes: Array = np.minimum(factor, size - np.arange(0, size, factor))
+    return sizes
 
 
 def _cells(data: Array, factor: int, wide: Any) -> Array:

@@ -1,4 +1,4 @@
-"""A body on its way into an upload's file: arriving on the event loop, written and hashed in a thread, a batch at a time.
+"""A body on its way into an upload's file: arriving on the event loop, written and hashed in threads, a piece at a time.
 
 It ends with its last byte, at its limit, after too long a silence, or because somebody else asks for the file.
 """
@@ -10,8 +10,7 @@ import errno
 import hashlib
 import hmac
 import logging
-import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -21,21 +20,15 @@ from typing import Any
 from ingest.errors import UploadRejected
 from ingest.settings import IngestSettings
 from ingest.uploads.digests import Digests
+from ingest.uploads.inflow import SenderGone, Source
 from ingest.uploads.partial import Partial
+from ingest.uploads.sink import Sink
 
 log = logging.getLogger(__name__)
 
-#: Bytes that are written at once, while the next ones arrive.
-BATCH_BYTES = 2 * 2**20
 #: A slow sender's bytes wait no longer than this before they are written.
 BATCH_S = 1.0
-#: Pieces that one system call writes (IOV_MAX is 1024).
-_BATCH_PIECES = 1000
 _LOOK_S = 0.2
-
-
-class SenderGone(Exception):
-    """The connection ended before the body did."""
 
 
 class Ended(UploadRejected):
@@ -88,7 +81,7 @@ class Limit:
 async def pour(
     partial: Partial,
     digests: Digests,
-    stream: AsyncIterator[bytes],
+    source: Source,
     limit: Limit,
     checksum: Checksum | None,
     settings: IngestSettings,
@@ -97,14 +90,13 @@ async def pour(
 
     Bytes stay unless they break a rule, or had a checksum that cannot be right any more.
     """
-    start, check = partial.size, hashlib.new(checksum.algorithm, usedforsecurity=False) if checksum else None
-    sink = _Sink(partial, digests, check)
+    start, check = partial.size, _check_of(checksum, partial, digests)
     failure: Exception | None = None
     try:
         if checksum:
             await in_thread(partial.mark)
-        await _take(stream, sink, limit, settings.upload_silence_s)
-        if checksum and check and not hmac.compare_digest(check.digest(), checksum.digest):
+        await _take(source, Sink(partial, digests, check, _threads()), limit, settings.upload_silence_s)
+        if checksum and not hmac.compare_digest(check.digest() if check else digests.sha256, checksum.digest):
             detail = "the bytes do not hash to the checksum that came with them; nothing of them was kept"
             failure = UploadRejected("CHECKSUM_MISMATCH", detail, status=checksum.status)
     except (UploadRejected, SenderGone) as error:
@@ -125,35 +117,50 @@ async def pour(
     return Digests(), failure
 
 
-async def _take(stream: AsyncIterator[bytes], sink: _Sink, limit: Limit, silence_s: float) -> None:
+def _check_of(checksum: Checksum | None, partial: Partial, digests: Digests) -> Any:
+    """The hash of a request's bytes alone; None: none is asked for, or the file's SHA-256 will be the same."""
+    if checksum is None or (checksum.algorithm == "sha256" and partial.size == digests.position == 0):
+        return None
+    return hashlib.new(checksum.algorithm, usedforsecurity=False)
+
+
+async def _take(source: Source, sink: Sink, limit: Limit, silence_s: float) -> None:
     """Take a body until its end, its limit, too long a silence, or somebody's wish to have the file."""
     loop, partial, wish = asyncio.get_running_loop(), sink.partial, ""
+    waiting_since: float | None = None  # for a byte; None: bytes wait for the disk
 
     async def watch(deadline: asyncio.Timeout) -> None:
         nonlocal wish
-        while not wish:
-            await asyncio.sleep(_LOOK_S)
+        look_s = min(_LOOK_S, silence_s / 5)
+        while not wish and (waiting_since is None or loop.time() - max(waiting_since, source.heard) < silence_s):
+            await asyncio.sleep(look_s)
             why = await in_thread(partial.is_asked_to_stop)
             wish = why or ""
         deadline.reschedule(loop.time())
 
+    piece, taken, more = None, 0, True
     try:
-        async with asyncio.timeout(silence_s) as deadline:
-            watcher, renewed, taken = asyncio.create_task(watch(deadline)), loop.time(), 0
+        async with asyncio.timeout(None) as deadline:
+            watcher = asyncio.create_task(watch(deadline))
             try:
-                async for chunk in stream:
-                    taken += len(chunk)
+                while more:
+                    piece = await sink.piece(limit.size - taken + 1)  # one too many is soon seen
+                    waiting_since = waiting_since or loop.time()
+                    more = await source.fill(piece, min(BATCH_S, silence_s / 3))
+                    waiting_since = None if piece.size else waiting_since
+                    taken += piece.size
                     if taken > limit.size:
+                        piece = None
                         raise limit.excess
-                    await sink.put(chunk)
-                    if not wish and (now := loop.time()) - renewed > 0.5:
-                        renewed = now
-                        deadline.reschedule(now + silence_s)
+                    sink.put(piece)
+                    piece = None
             finally:
                 watcher.cancel()
     except TimeoutError:
         raise _why_ended(wish, silence_s) from None
     finally:
+        if piece is not None and taken + piece.size <= limit.size:  # what had come when it ended
+            sink.put(piece)
         await sink.finish()
 
 
@@ -163,44 +170,3 @@ def _why_ended(wish: str, silence_s: float) -> Ended:
     if wish:
         return Ended("INTERRUPTED", "another request asked for this upload; look for the offset and go on", status=409)
     return Ended("SENDER_SILENT", f"no byte came for {silence_s:g} s; look for the offset and go on", status=408)
-
-
-class _Sink:
-    """Collects pieces and lets a thread write and hash them, the next ones arriving meanwhile."""
-
-    def __init__(self, partial: Partial, digests: Digests, check: Any) -> None:
-        self.partial, self._digests, self._check = partial, digests, check
-        self._pieces: list[bytes] = []
-        self._size, self._turned = 0, time.monotonic()
-        self._running: asyncio.Future[None] | None = None
-
-    async def put(self, piece: bytes) -> None:
-        """Take a piece; waits when the disk is slower than the sender."""
-        self._pieces.append(piece)
-        self._size += len(piece)
-        is_due = self._size >= BATCH_BYTES or len(self._pieces) >= _BATCH_PIECES
-        if is_due or time.monotonic() - self._turned > BATCH_S:
-            await self._turn()
-
-    async def _turn(self) -> None:
-        """Let the collected pieces be written as soon as those before are."""
-        await self._settle()
-        pieces, self._pieces, self._size, self._turned = self._pieces, [], 0, time.monotonic()
-        if pieces:
-            loop = asyncio.get_running_loop()
-            self._running = loop.run_in_executor(_threads(), self.partial.write, pieces, self._digests, self._check)
-
-    async def _settle(self) -> None:
-        """Wait for the thread; a cancelled wait leaves it for `finish`, which nothing outruns."""
-        if self._running is not None:
-            await asyncio.shield(self._running)
-            self._running = None
-
-    async def finish(self) -> None:
-        """Write what is left.
-
-        Raises:
-            OSError
-        """
-        await self._turn()
-        await self._settle()

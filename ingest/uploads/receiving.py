@@ -1,7 +1,7 @@
 """Taking an upload's bytes: checked before the first is read, hashed on the way, durable before anybody is told.
 
 Knows no HTTP and no protocol: tus and a plain PUT are two ways to call it. Bytes arrive on the event loop and are written and hashed
-in a thread, a batch at a time, so that a slow disk keeps nobody else waiting.
+in threads, a piece at a time, so that a slow disk keeps nobody else waiting.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from ingest.errors import UploadRejected
 from ingest.settings import IngestSettings
 from ingest.uploads import quota
 from ingest.uploads.digests import Digests, Kept
+from ingest.uploads.inflow import Source
 from ingest.uploads.model import State, Upload, from_row
 from ingest.uploads.originals import has_bucket, keep_original
 from ingest.uploads.partial import Locked, Partial, ask_to_stop
@@ -124,9 +125,7 @@ async def holding(
         partial.close()
 
 
-async def receive(
-    pool: Pool, settings: IngestSettings, upload_id: UUID, stream: AsyncIterator[bytes], body: Body
-) -> Upload:
+async def receive(pool: Pool, settings: IngestSettings, upload_id: UUID, source: Source, body: Body) -> Upload:
     """Add a request's bytes; when they are the last, the upload is received. Returns it with what is durable as `offset`.
 
     Raises:
@@ -151,10 +150,10 @@ async def receive(
         upload = await _begun(pool, upload)
         digests = _kept.take(upload_id, await in_thread(partial.stamp))
         limit = Limit(room, _too_large(promised, promised + 1))
-        digests, failure = await pour(partial, digests, stream, limit, body.checksum, settings)
-        upload = await _noted(pool, settings, upload, partial)
+        digests, failure = await pour(partial, digests, source, limit, body.checksum, settings)
         if partial.size == promised:
             return await complete(pool, settings, upload, partial, digests)
+        upload = await _noted(pool, settings, upload, partial)
         _kept.put(upload_id, await in_thread(partial.stamp), digests)
         if failure:
             raise failure
@@ -165,7 +164,7 @@ async def receive_whole(
     pool: Pool,
     settings: IngestSettings,
     upload_id: UUID,
-    stream: AsyncIterator[bytes],
+    source: Source,
     content_length: int | None,
     checksum: Checksum | None = None,
 ) -> Upload:
@@ -181,7 +180,7 @@ async def receive_whole(
         upload = await check_receivable(pool, settings, upload_id, content_length)
         async with _claimed(pool, settings, upload, content_length):
             upload = await _begun(pool, upload)
-            digests = await _pour_whole(settings, partial, stream, content_length, checksum)
+            digests = await _pour_whole(settings, partial, source, content_length, checksum)
             return await complete(pool, settings, upload, partial, digests, mismatch=422)
 
 
@@ -206,7 +205,7 @@ async def _claimed(pool: Pool, settings: IngestSettings, upload: Upload, length:
 async def _pour_whole(
     settings: IngestSettings,
     partial: Partial,
-    stream: AsyncIterator[bytes],
+    source: Source,
     length: int,
     checksum: Checksum | None,
 ) -> Digests:
@@ -215,7 +214,7 @@ async def _pour_whole(
         await in_thread(partial.roll_back, 0)
         await in_thread(partial.mark)
     excess = UploadRejected("INCOMPLETE_BODY", "more bytes came than announced", status=400)
-    digests, failure = await pour(partial, Digests(), stream, Limit(length, excess), checksum, settings)
+    digests, failure = await pour(partial, Digests(), source, Limit(length, excess), checksum, settings)
     if failure is None and partial.size != length:
         detail = f"{partial.size} of {length} bytes came; send the file again"
         failure = UploadRejected("INCOMPLETE_BODY", detail, status=400, actual=partial.size)

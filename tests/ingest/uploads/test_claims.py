@@ -14,6 +14,7 @@ from db.pools import Pool
 from ingest.errors import UploadRejected
 from ingest.settings import IngestSettings
 from ingest.uploads import parts, processing, quota, receiving, removal, service
+from ingest.uploads.inflow import Streamed
 from ingest.uploads.model import State, Upload
 from ingest.uploads.originals import StoreFailed
 from ingest.uploads.partial import Partial
@@ -64,7 +65,7 @@ class Sender:
         yield self.content[1:]
 
     def put(self, pool: Pool, settings: IngestSettings, upload: Upload, length: int) -> asyncio.Task[Upload]:
-        return asyncio.create_task(receiving.receive_whole(pool, settings, upload.id, self.stream(), length))
+        return asyncio.create_task(receiving.receive_whole(pool, settings, upload.id, Streamed(self.stream()), length))
 
 
 async def test_two_files_at_once_do_not_pass_the_quota_together(catalogue: Pool, settings: IngestSettings) -> None:

@@ -16,6 +16,7 @@ from db.pools import Pool
 from ingest.errors import UploadRejected
 from ingest.settings import IngestSettings
 from ingest.uploads import processing, quota, receiving, registration, removal, service
+from ingest.uploads.inflow import Streamed
 from ingest.uploads.model import State, Upload
 from ingest.uploads.partial import Partial
 from lineage.ids import uuid7
@@ -46,7 +47,7 @@ async def sent(pool: Pool, settings: IngestSettings, upload: Upload, content: by
     async def stream() -> AsyncIterator[bytes]:
         yield content
 
-    return await receiving.receive(pool, settings, upload.id, stream(), receiving.Body(offset, len(content)))
+    return await receiving.receive(pool, settings, upload.id, Streamed(stream()), receiving.Body(offset, len(content)))
 
 
 async def stored(pool: Pool, upload: Upload) -> Upload:

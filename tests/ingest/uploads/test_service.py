@@ -21,6 +21,7 @@ from ingest.errors import UploadRejected
 from ingest.settings import IngestSettings
 from ingest.uploads import processing, receiving, service
 from ingest.uploads.drivers import RASTER_DRIVERS
+from ingest.uploads.inflow import Streamed
 from ingest.uploads.model import State, Upload
 from tests.ingest.uploads.rasters import write
 from tests.shared import shared_path
@@ -47,7 +48,7 @@ async def created(pool: Pool, title: str = "A field") -> Upload:
 async def received(pool: Pool, settings: IngestSettings, path: Path) -> Upload:
     upload = await created(pool)
     data = path.read_bytes()
-    return await receiving.receive_whole(pool, settings, upload.id, chunks(data), len(data))
+    return await receiving.receive_whole(pool, settings, upload.id, Streamed(chunks(data)), len(data))
 
 
 async def processed(pool: Pool, settings: IngestSettings, path: Path) -> Upload:
@@ -285,7 +286,7 @@ async def test_wrong_bytes_leave_an_upload_that_can_be_tried_again(catalogue: Po
 
     async def code_of(data: bytes, length: int | None) -> str:
         with pytest.raises(UploadRejected) as caught:
-            await receiving.receive_whole(catalogue, settings, upload.id, chunks(data), length)
+            await receiving.receive_whole(catalogue, settings, upload.id, Streamed(chunks(data)), length)
         return caught.value.code
 
     assert await code_of(b"abc", None) == "LENGTH_REQUIRED"
@@ -293,7 +294,7 @@ async def test_wrong_bytes_leave_an_upload_that_can_be_tried_again(catalogue: Po
     assert await code_of(b"abc", settings.upload_max_bytes + 1) == "TOO_LARGE"
     assert await code_of(b"abc", 5) == "INCOMPLETE_BODY"
     assert await code_of(b"abcdef", 5) == "INCOMPLETE_BODY"
-    after = await receiving.receive_whole(catalogue, settings, upload.id, chunks(b"abcde"), 5)
+    after = await receiving.receive_whole(catalogue, settings, upload.id, Streamed(chunks(b"abcde")), 5)
     assert (after.state, after.length) == (State.RECEIVED, 5)
     assert (service.folder_of(settings, upload.id) / "original").read_bytes() == b"abcde"
     assert await code_of(b"abcde", 5) == "ALREADY_RECEIVED"
@@ -308,10 +309,10 @@ async def test_a_second_sender_is_refused_at_once(catalogue: Pool, settings: Ing
         await go_on.wait()
         yield b"cde"
 
-    first = asyncio.create_task(receiving.receive_whole(catalogue, settings, upload.id, slow(), 5))
+    first = asyncio.create_task(receiving.receive_whole(catalogue, settings, upload.id, Streamed(slow()), 5))
     await asyncio.sleep(0.3)
     with pytest.raises(UploadRejected) as caught:
-        await receiving.receive_whole(catalogue, settings, upload.id, chunks(b"xxxxx"), 5)
+        await receiving.receive_whole(catalogue, settings, upload.id, Streamed(chunks(b"xxxxx")), 5)
     assert (caught.value.code, caught.value.status) == ("LOCKED", 423)
     go_on.set()
     assert (await first).length == 5

@@ -26,9 +26,10 @@ from ingest.errors import UploadRejected
 from ingest.settings import IngestSettings
 from ingest.uploads import receiving, removal, service
 from ingest.uploads.digests import Kept
+from ingest.uploads.inflow import SenderGone, Streamed
 from ingest.uploads.model import ARROWS, ENDED, IllegalArrow, State, Upload
 from ingest.uploads.partial import Partial
-from ingest.uploads.pouring import Checksum, SenderGone
+from ingest.uploads.pouring import Checksum
 from ingest.uploads.receiving import Body
 from tests.size import sized
 
@@ -135,7 +136,7 @@ class Uploads(RuleBasedStateMachine):
         checksum = None if check == "none" else Checksum("sha1", digest)
         length = len(piece) + (9 if breaks and announced else 0) if announced else None
         body = Body(offset, length, checksum)
-        work = receiving.receive(self.pool, self.settings, one.id, _stream(piece, breaks), body)
+        work = receiving.receive(self.pool, self.settings, one.id, Streamed(_stream(piece, breaks)), body)
         self.judge(one, piece, body, breaks, self.attempt(work))
 
     @rule(number=st.integers(0, 9))
@@ -150,7 +151,7 @@ class Uploads(RuleBasedStateMachine):
             piece,
             body,
             False,
-            self.attempt(receiving.receive(self.pool, self.settings, one.id, _stream(piece, False), body)),
+            self.attempt(receiving.receive(self.pool, self.settings, one.id, Streamed(_stream(piece, False)), body)),
         )
 
     def judge(self, one: Known, piece: bytes, body: Body, breaks: bool, code: str | None) -> None:

@@ -16,6 +16,7 @@ from db.pools import Pool
 from ingest.errors import UploadRejected
 from ingest.settings import IngestSettings
 from ingest.uploads import processing, receiving, registration, service
+from ingest.uploads.inflow import Streamed
 from ingest.uploads.model import State, Upload
 from lineage.commitments import digest_of
 from lineage.names import item_id
@@ -39,7 +40,7 @@ async def received(pool: Pool, settings: IngestSettings, path: Path, form: dict[
         upload = await service.create(conn, collection="uploads", when=WHEN, title="A field", owner="tester")
         await registration.describe(conn, upload.id, form or {})
     data = path.read_bytes()
-    return await receiving.receive_whole(pool, settings, upload.id, chunks(data), len(data))
+    return await receiving.receive_whole(pool, settings, upload.id, Streamed(chunks(data)), len(data))
 
 
 async def processed(pool: Pool, settings: IngestSettings, upload: Upload) -> Upload:
