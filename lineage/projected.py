@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from lineage.names import Key, Name
+from lineage.names import Key, Name, product_key
 
 #: Collection and item.
 Place = tuple[str, str]
@@ -116,3 +116,25 @@ class State:
     touched_edges: dict[tuple[Key, Key, str, int], Edge] = field(default_factory=dict)
     versions: list[tuple[Place, ItemVersion]] = field(default_factory=list)
     touched_runs: dict[Key, Run] = field(default_factory=dict)
+
+
+def carry(before: State, state: State) -> None:
+    """Put what a batch has changed into the state of the next one, which was read before that was written."""
+    for table in (before.touched_entities, before.touched_places, before.touched_edges):
+        for one in table.values():
+            one.is_stored = True
+    state.entities |= before.touched_entities
+    state.places |= before.touched_places
+    state.runs |= before.touched_runs
+    for place, _ in before.versions:
+        state.open_versions[place] = before.open_versions[place]
+    beside = {located.entity for located in before.touched_places.values()}
+    beside |= {edge.child for edge in before.touched_edges.values()}
+    for family in {one.family for one in before.touched_entities.values() if one.family}:
+        state.families[family] |= before.families.get(family, {})
+        beside |= {product_key(stem) for stem in state.families[family]}
+    for child in beside:
+        if child in before.entities:
+            state.entities[child] = before.entities[child]
+        if child in before.edges:
+            state.edges[child] = before.edges[child]

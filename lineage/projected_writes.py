@@ -22,10 +22,10 @@ log = logging.getLogger(__name__)
 class Changes:
     """Rows of one batch, ready to be sent: texts as COPY reads them, and JSON."""
 
-    entities: str
-    new: tuple[tuple[str, str], ...]  # statement, rows
-    changed: tuple[tuple[str, str], ...]
-    fallback: Callable[[], str]  # the new entities as JSON
+    entities: str = ""
+    new: tuple[tuple[str, str], ...] = ()  # statement, rows
+    changed: tuple[tuple[str, str], ...] = ()
+    fallback: Callable[[], str] = str  # the new entities as JSON
 
 
 def changes_of(state: State, ended: dict[Place, ItemVersion]) -> Changes:

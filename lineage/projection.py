@@ -230,12 +230,12 @@ def _link(state: State, edge: Edge) -> None:
     holding = state.edges[edge.child]
     if len(holding) >= MOST_PARENTS:
         return
+    same = [one for one in holding if one.parent == edge.parent and one.role == edge.role]
+    if any(STRENGTH[one.assertion] >= STRENGTH[edge.assertion] and one.confidence >= edge.confidence for one in same):
+        return  # before any is ended: in which order they are held depends on where they were read
     for one in list(holding):
-        is_same = one.parent == edge.parent and one.role == edge.role
-        if is_same and STRENGTH[one.assertion] >= STRENGTH[edge.assertion] and one.confidence >= edge.confidence:
-            return
         gives_way = one.assertion == INFERRED != edge.assertion and one.role == edge.role == INPUT
-        if is_same or gives_way:
+        if one in same or gives_way:
             _end(state, one, edge.seq)
     key = (edge.child, edge.parent, edge.role, edge.seq)
     if key not in state.touched_edges:

@@ -14,7 +14,7 @@ from psycopg.rows import TupleRow, tuple_row
 
 from db.pools import Connection, Pool
 from db.queries import sql
-from lineage.projected import Fact, State
+from lineage.projected import Fact, State, carry
 from lineage.projected_reads import Seen, Wanted, read_state, wanted_of
 from lineage.projected_writes import Changes, changes_of, write
 from lineage.projection import fold
@@ -54,23 +54,14 @@ async def project_batch(conn: Connection, batch_size: int) -> int:
 async def rebuild(conn: Connection, *, batch_size: int = BATCH) -> int:
     """Drop the graph and make it again of the events alone, in one transaction; return how many there were.
 
-    While the server writes one batch, the next one is taken apart; what was not written yet is not asked for.
+    While the server writes one batch and is asked about the next but one, the one between is folded: what the server does not know then is
+    carried on (`lineage.projected.carry`). What was never written is not asked for.
     """
     async with conn.transaction():
         await conn.execute(sql("graph.lock"))
         await conn.execute(sql("graph.try_lock"))
         await conn.execute(sql("graph.empty"))
-        seen, total = Seen(), 0
-        rows = await _events(conn, 0, batch_size)
-        batch = _prepared(rows)
-        while rows:
-            state = await read_state(conn, batch.wanted, seen)
-            following = await _events(conn, rows[-1][0] + 1, batch_size)
-            changes = _folded(batch, state)
-            _note(seen, state)
-            total += len(rows)
-            rows = following
-            _, batch = await asyncio.gather(write(conn, changes), asyncio.to_thread(_prepared, rows))
+        total = await _refill(conn, batch_size)
         await conn.execute(sql("graph.advance"), (total,))
         await conn.execute(sql("graph.analyze"))
         return total
@@ -80,6 +71,31 @@ async def rebuild(conn: Connection, *, batch_size: int = BATCH) -> int:
 class _Batch:
     facts: list[Fact]
     wanted: Wanted
+
+
+async def _refill(conn: Connection, batch_size: int) -> int:
+    """Number of the events that were taken in."""
+    seen, taken = Seen(), 0
+
+    async def take() -> _Batch:
+        nonlocal taken
+        rows = await _events(conn, taken, batch_size)
+        taken += len(rows)
+        return _prepared(rows)
+
+    async def store_and_ask(changes: Changes, batch: _Batch) -> tuple[State, _Batch]:
+        await write(conn, changes)
+        return await read_state(conn, batch.wanted, seen), await take()
+
+    now, following = await take(), await take()
+    before, state, changes = State(), State(), Changes()
+    while now.facts:
+        folding = asyncio.to_thread(_folded, now, state, before)
+        changes, (read, after) = await asyncio.gather(folding, store_and_ask(changes, following))
+        _note(seen, state)
+        before, state, now, following = state, read, following, after
+    await write(conn, changes)
+    return taken
 
 
 async def _events(conn: Connection, start: int, number: int) -> list[TupleRow]:
@@ -94,7 +110,10 @@ def _prepared(rows: Sequence[TupleRow]) -> _Batch:
     return _Batch(facts, wanted_of(facts))
 
 
-def _folded(batch: _Batch, state: State) -> Changes:
+def _folded(batch: _Batch, state: State, before: State | None = None) -> Changes:
+    """`before`: of the batch before this one, when the state was read without it."""
+    if before is not None:
+        carry(before, state)
     were_open = dict(state.open_versions)
     fold(state, batch.facts)
     return changes_of(state, {place: one for place, one in were_open.items() if one.to_seq is not None})

@@ -20,8 +20,10 @@ from lineage.projected import Entity, State
 from lineage.projected_writes import changes_of, write
 from lineage.projector import project, project_batch, rebuild
 from lineage.sequencer import sequence
+from tests.lineage.histories import fill
 from tests.lineage.parentage import GRD, GRD_COG, L1C, L2A, L2A_TWIN, SLC
 from tests.lineage.samples import NOW, signer
+from tests.size import sized
 
 TABLES = {
     "entity": "id", "entity_item": "collection, item_id", "edge": "child, parent, role, seq", "run": "id",
@@ -129,6 +131,17 @@ async def test_a_rebuild_gives_the_same_rows_whatever_the_batches(pool: Pool, ke
         for size in (1, 5, 1000):
             await rebuild(conn, batch_size=size)
             assert await rows(conn) == first, size
+
+
+@pytest.mark.parametrize("seed", range(sized(2, 40)))
+async def test_whatever_happened_the_batches_make_no_difference(conn: Connection, seed: int) -> None:
+    await fill(conn, seed, 250)
+    while await project_batch(conn, 17):
+        pass
+    first = await rows(conn)
+    for size in (3, 1000):
+        await rebuild(conn, batch_size=size)
+        assert await rows(conn) == first, size
 
 
 async def test_an_entity_that_nobody_has_looked_up_does_not_stop_the_projector(pool: Pool, keys: Signer) -> None:
