@@ -254,7 +254,11 @@ def _end(state: State, edge: Edge, seq: int) -> None:
 
 def _move_edges(state: State, fact: Fact, formerly: Key, now: Key) -> None:
     """An item goes on under another id, as an older version: its parents go with it."""
-    for edge in list(state.edges[formerly]):
+    if formerly == now:
+        return
+    # The strong ones first: what is inferred and held beside them goes on to be.
+    edges = sorted(state.edges[formerly], key=lambda one: (-STRENGTH[one.assertion], one.seq, one.parent, one.role))
+    for edge in edges:
         if edge.role == REVISION_OF and edge.parent == now:
             continue
         _end(state, edge, fact.seq)

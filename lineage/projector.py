@@ -61,8 +61,8 @@ async def rebuild(conn: Connection, *, batch_size: int = BATCH) -> int:
         await conn.execute(sql("graph.lock"))
         await conn.execute(sql("graph.try_lock"))
         await conn.execute(sql("graph.empty"))
-        total = await _refill(conn, batch_size)
-        await conn.execute(sql("graph.advance"), (total,))
+        total, following = await _refill(conn, batch_size)
+        await conn.execute(sql("graph.advance"), (following,))
         await conn.execute(sql("graph.analyze"))
         return total
 
@@ -73,14 +73,14 @@ class _Batch:
     wanted: Wanted
 
 
-async def _refill(conn: Connection, batch_size: int) -> int:
-    """Number of the events that were taken in."""
-    seen, taken = Seen(), 0
+async def _refill(conn: Connection, batch_size: int) -> tuple[int, int]:
+    """How many events were taken in, and the first number after them."""
+    seen, total, start = Seen(), 0, 0
 
     async def take() -> _Batch:
-        nonlocal taken
-        rows = await _events(conn, taken, batch_size)
-        taken += len(rows)
+        nonlocal start
+        rows = await _events(conn, start, batch_size)
+        start = rows[-1][0] + 1 if rows else start
         return _prepared(rows)
 
     async def store_and_ask(changes: Changes, batch: _Batch) -> tuple[State, _Batch]:
@@ -90,12 +90,16 @@ async def _refill(conn: Connection, batch_size: int) -> int:
     now, following = await take(), await take()
     before, state, changes = State(), State(), Changes()
     while now.facts:
-        folding = asyncio.to_thread(_folded, now, state, before)
-        changes, (read, after) = await asyncio.gather(folding, store_and_ask(changes, following))
+        storing = asyncio.create_task(store_and_ask(changes, following))
+        try:
+            changes = await asyncio.to_thread(_folded, now, state, before)
+        finally:  # nothing may be written after the transaction's end
+            read, after = await storing
         _note(seen, state)
+        total += len(now.facts)
         before, state, now, following = state, read, following, after
     await write(conn, changes)
-    return taken
+    return total, start
 
 
 async def _events(conn: Connection, start: int, number: int) -> list[TupleRow]:

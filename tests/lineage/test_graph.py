@@ -144,6 +144,17 @@ async def test_whatever_happened_the_batches_make_no_difference(conn: Connection
         assert await rows(conn) == first, size
 
 
+async def test_a_log_with_a_gap_is_rebuilt_to_its_end(conn: Connection) -> None:
+    await fill(conn, 7, 30)
+    await conn.execute("alter table lineage.event disable trigger all")
+    await conn.execute("delete from lineage.event where seq in (0, 5, 6, 20)")
+    assert await rebuild(conn, batch_size=4) == 26
+    assert await log_size(conn) == 30
+    first = await rows(conn)
+    await rebuild(conn, batch_size=100)
+    assert await rows(conn) == first
+
+
 async def test_an_entity_that_nobody_has_looked_up_does_not_stop_the_projector(pool: Pool, keys: Signer) -> None:
     await tell(pool, keys, registered(L1C))
     again = State(touched_entities={product_key(L1C): Entity(product_key(L1C), "product", L1C, 9)})
