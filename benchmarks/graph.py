@@ -1,27 +1,27 @@
-"""The graph: taking events in, rebuilding it, walks, time travel, hashes; and what keeping the past costs who writes.
+"""The graph: taking events in, rebuilding it, walks, time travel, hashes, what it needs on disk; what keeping the past costs who writes.
 
-Events are made here and put straight into the log's table, without a tree: the graph reads nothing of it. `EVENTS` is 200,000; with
-`GRAPH_EVENTS=1000000` in the environment it is as many. CPU is that of this process and of its session in the server together: on a busy
-machine it says more than the time.
+Events are made here and put straight into the log's table, without a tree: the graph reads nothing of it. They are a million;
+`FEDERATOR_BENCH_EVENTS` says another number. With `--folder` a run that broke off goes on where it was. CPU is that of this process and of
+its session in the server together (benchmarks/spent.py).
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
 import statistics
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import orjson
-import psycopg
 
 from benchmarks.catalogue import items
-from db.migrate import migrate
+from benchmarks.log import EVENTS, kept
+from benchmarks.spent import cpu_s, p95
+from benchmarks.steps import Steps
 from db.pools import Connection, open_pool
 from db.queries import sql
 from db.settings import DatabaseSettings
@@ -34,8 +34,6 @@ from lineage.names import item_id
 from lineage.projector import project_batch, rebuild
 from lineage.visibility import EVERYTHING
 
-DATABASE = "bench_graph"
-EVENTS = int(os.environ.get("GRAPH_EVENTS", "200000"))
 #: Children of one parent; ten layers of a hundred, each child with three parents.
 FAN, LAYERS, WIDTH, PARENTS = min(100_000, EVENTS // 2), 10, 100, 3
 COLLECTION = "sentinel-2-l2a"
@@ -99,45 +97,62 @@ async def _fill(conn: Connection, rows: Iterator[Row]) -> int:
     return number
 
 
-def _cpu_s(conn: Connection) -> float:
-    """Seconds of CPU so far, of this process and of its session in the server (on this machine; in steps of 10 ms)."""
-    words = Path(f"/proc/{conn.info.backend_pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return time.process_time() + (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
-
-
-async def _p95(work: Callable[[int], Awaitable[object]], times: int) -> float:
-    """Milliseconds."""
-    spent = []
-    for number in range(times):
-        begun = time.perf_counter()
-        await work(number)
-        spent.append((time.perf_counter() - begun) * 1000)
-    return statistics.quantiles(spent, n=20)[-1]
-
-
-async def _projecting(conn: Connection, figures: dict[str, float]) -> None:
-    await _fill(conn, _products(EVENTS))
-    hashes = b"insert into lineage.event_hash select decode(body::jsonb #>> '{hashes,0,digest}', 'hex'), 'SHA256', seq from lineage.event"
+async def _filled(conn: Connection) -> dict[str, float]:
+    row = await (await conn.execute(b"select count(*) as number from lineage.event")).fetchone()
+    if row is None or row["number"] == 0:
+        await _fill(conn, _products(EVENTS))
+    hashes = (
+        b"insert into lineage.event_hash select decode(body::jsonb #>> '{hashes,0,digest}', 'hex'), 'SHA256', seq from lineage.event"
+        b" on conflict do nothing"
+    )
     await conn.execute(hashes)
     await conn.execute(b"vacuum analyze lineage.event, lineage.event_hash")
-    begun, spent = time.perf_counter(), _cpu_s(conn)
-    while await project_batch(conn, 5000):
-        pass
-    figures["events/s taken in"] = EVENTS / (time.perf_counter() - begun)
-    figures["taking an event in, CPU us"] = (_cpu_s(conn) - spent) / EVENTS * 1e6
-    begun, spent = time.perf_counter(), _cpu_s(conn)
+    return {"events": EVENTS}
+
+
+async def _take_in(conn: Connection) -> int:
+    total = 0
+    while done := await project_batch(conn, 5000):
+        total += done
+    return total
+
+
+async def _projected(conn: Connection) -> dict[str, float]:
+    begun, spent = time.perf_counter(), cpu_s(conn)
+    number = await _take_in(conn)
+    return {
+        "events/s taken in": number / (time.perf_counter() - begun),
+        "taking an event in, CPU us": (cpu_s(conn) - spent) / max(number, 1) * 1e6,
+    }
+
+
+async def _rebuilt(conn: Connection) -> dict[str, float]:
+    begun, spent, ours = time.perf_counter(), cpu_s(conn), time.process_time()
     await rebuild(conn, batch_size=5000)
-    figures["P10: events/s of a rebuild"] = EVENTS / (time.perf_counter() - begun)
-    figures["P10: an event of a rebuild, CPU us"] = (_cpu_s(conn) - spent) / EVENTS * 1e6
-    await _fill(conn, _derived(EVENTS))
-    while await project_batch(conn, 5000):
-        pass
+    figures = {
+        "P10: events/s of a rebuild": EVENTS / (time.perf_counter() - begun),
+        "P10: an event of a rebuild, CPU us": (cpu_s(conn) - spent) / EVENTS * 1e6,
+        "P10: of that our process": (time.process_time() - ours) / EVENTS * 1e6,
+    }
+    for table in ("entity", "entity_item", "edge", "item_version"):
+        row = await (await conn.execute("select pg_total_relation_size($1) as size", (f"lineage.{table}",))).fetchone()
+        figures[f"bytes an event, {table}"] = row["size"] / EVENTS if row else 0
+    return figures
+
+
+async def _derived_too(conn: Connection) -> dict[str, float]:
+    row = await (await conn.execute(b"select max(seq) as last from lineage.event")).fetchone()
+    if row is not None and row["last"] < EVENTS:
+        await _fill(conn, _derived(EVENTS))
+    await _take_in(conn)
     await conn.execute(
         b"vacuum analyze lineage.entity, lineage.entity_item, lineage.edge, lineage.item_version, lineage.event"
     )
+    return {}
 
 
-async def _walks(conn: Connection, figures: dict[str, float]) -> None:
+async def _walks(conn: Connection) -> dict[str, float]:
+    figures: dict[str, float] = {}
     for who, principals in (("everybody", NOBODY), ("an administrator", EVERYTHING)):
         wanted = graph.Filter(principals, await graph.log_size(conn))
         (tip,) = await graph.known(conn, [item_id("own", "tip")], principals)
@@ -146,23 +161,23 @@ async def _walks(conn: Connection, figures: dict[str, float]) -> None:
             found = await graph.gather(conn, [tip], "up", wanted, limit=10_000)
             assert len(found.nodes) == LAYERS * WIDTH + 1, len(found.nodes)
 
-        spent = _cpu_s(conn)
-        figures[f"P5: ancestry of 1,000 nodes, depth 10, ms p95, {who}"] = await _p95(ancestry, 20)
-        figures[f"P5: the same, CPU ms, {who}"] = (_cpu_s(conn) - spent) / 20 * 1e3
+        figures |= await p95(f"P5: ancestry of 1,000 nodes, depth 10, {who}", conn, ancestry, 40)
     (root,) = await graph.known(conn, [item_id("own", "root")], NOBODY)
-    begun, spent = time.perf_counter(), _cpu_s(conn)
+    begun, spent = time.perf_counter(), cpu_s(conn)
     number, first = 0, 0.0
     async for _ in graph.walk(conn, [root], upward=False, wanted=graph.Filter(NOBODY, await graph.log_size(conn))):
         number += 1
         if number == 2:
             first = time.perf_counter() - begun
-    figures["P5: descendants, nodes"] = number - 1
-    figures["P5: descendants, s"] = time.perf_counter() - begun
-    figures["P5: descendants, CPU s"] = _cpu_s(conn) - spent
-    figures["P5: descendants, first line, ms"] = first * 1000
+    return figures | {
+        "P5: descendants, nodes": number - 1,
+        "P5: descendants, s": time.perf_counter() - begun,
+        "P5: descendants, CPU s": cpu_s(conn) - spent,
+        "P5: descendants, first line, ms": first * 1000,
+    }
 
 
-async def _reads(conn: Connection, figures: dict[str, float]) -> None:
+async def _reads(conn: Connection) -> dict[str, float]:
     rows = await (
         await conn.execute(
             b"select name, item_id, collection from lineage.event where source = 'bench' order by md5(name) limit 1000"
@@ -186,15 +201,15 @@ async def _reads(conn: Connection, figures: dict[str, float]) -> None:
         found = await (await conn.execute(sql("graph.hash_matches"), (*columns, [], []))).fetchall()
         assert len(found) == len(digests)
 
-    figures["P4: trace by name, ms p95"] = await _p95(by_name, 500)
-    figures["P4: trace by hash, ms p95"] = await _p95(by_hash, 500)
-    figures["P8: version of an item at a time, ms p95"] = await _p95(at_a_time, 500)
-    spent = _cpu_s(conn)
-    figures["P8: 1,000 hashes, ms p95"] = await _p95(bulk, 20)
-    figures["P8: the same, CPU ms"] = (_cpu_s(conn) - spent) / 20 * 1e3
+    return {
+        **await p95("P4: trace by name", conn, by_name, 500),
+        **await p95("P4: trace by hash", conn, by_hash, 500),
+        **await p95("P8: version of an item at a time", conn, at_a_time, 500),
+        **await p95("P8: 1,000 hashes", conn, bulk, 40),
+    }
 
 
-async def _replacing(conn: Connection, figures: dict[str, float]) -> None:
+async def _replacing(conn: Connection) -> dict[str, float]:
     """Pages of items that are replaced, with and without the trigger that keeps the past, by turns."""
     documents = list(items(COLLECTION, 0, 500))
     spent: dict[str, list[tuple[float, float]]] = {"enable": [], "disable": []}
@@ -208,12 +223,13 @@ async def _replacing(conn: Connection, figures: dict[str, float]) -> None:
                 if round_number
                 else {}
             )
-            begun, so_far = time.perf_counter(), _cpu_s(conn)
+            begun, so_far = time.perf_counter(), cpu_s(conn)
             async with conn.transaction():
                 await lock_items(conn, COLLECTION)
                 await write_items(conn, COLLECTION, documents, before)
-            times.append((time.perf_counter() - begun, _cpu_s(conn) - so_far))
+            times.append((time.perf_counter() - begun, cpu_s(conn) - so_far))
     await conn.execute(b"alter table pgstac.items enable trigger keep_past_item_deleted")
+    figures: dict[str, float] = {}
     for words, times in zip(("past kept", "past not kept"), spent.values(), strict=True):
         for number, unit in enumerate(("ms", "CPU ms")):
             seen = statistics.median(one[number] for one in times[1:])
@@ -222,27 +238,23 @@ async def _replacing(conn: Connection, figures: dict[str, float]) -> None:
     async def document(number: int) -> None:
         await document_of(conn, COLLECTION, documents[number]["id"], b"\0" * 32)
 
-    figures["P8: looking through an item's waiting documents, ms p95"] = await _p95(document, 50)
+    return figures | await p95("P8: looking through an item's waiting documents", conn, document, 50)
 
 
-async def _measure(database: DatabaseSettings) -> dict[str, float]:
-    figures: dict[str, float] = {"events": EVENTS}
+async def _measure(database: DatabaseSettings, steps: Steps) -> dict[str, float]:
     async with open_pool(database) as pool:
         await ensure_collections(pool)
         async with pool.connection() as conn:
             await conn.execute(b"set statement_timeout = 0")
-            await _projecting(conn, figures)
-            await _walks(conn, figures)
-            await _reads(conn, figures)
-            await _replacing(conn, figures)
-    return figures
+            for name, step in {
+                "filled": _filled, "projected": _projected, "rebuilt": _rebuilt, "derived": _derived_too, "walks": _walks, "reads": _reads,
+                "replaced": _replacing,
+            }.items():  # fmt: skip
+                await steps.do(name, partial(step, conn))
+    return steps.figures()
 
 
 def run(server: DatabaseSettings) -> dict[str, float]:
     """Measure on a database of its own."""
-    with psycopg.connect(server.conninfo, autocommit=True) as conn:
-        conn.execute(f"drop database if exists {DATABASE}".encode())
-        conn.execute(f"create database {DATABASE}".encode())
-    database = server.model_copy(update={"pgdatabase": DATABASE})
-    migrate(database)
-    return asyncio.run(_measure(database))
+    steps = Steps(server.data_dir / f"bench-graph-{EVENTS}")
+    return asyncio.run(_measure(kept(server, f"bench_graph_{EVENTS}"), steps))

@@ -129,33 +129,47 @@ def _places(items: Any) -> tuple[tuple[str, str, str], ...]:
 
 async def walk(conn: Connection, roots: Sequence[Node], *, upward: bool, wanted: Filter) -> AsyncIterator[Found]:
     """Breadth first, each node once and each edge once; the roots come first, without an edge."""
-    seen: set[str] = set()
-    for root in roots:
-        if root.id not in seen:
-            seen.add(root.id)
-            yield Found(root, None)
-    frontier = [root.id for root in roots]
+    async for some in _walk(conn, roots, upward=upward, wanted=wanted):
+        for found in some:
+            yield found
+
+
+async def _walk(
+    conn: Connection, roots: Sequence[Node], *, upward: bool, wanted: Filter
+) -> AsyncIterator[Sequence[Found]]:
+    """`walk` by portions."""
+    first = {root.id: root for root in reversed(roots)}
+    frontier = list(dict.fromkeys(root.id for root in roots))
+    yield [Found(first[one], None) for one in frontier]
+    seen = set(frontier)
     for depth in range(1, wanted.depth + 1):
         following: list[str] = []
         async for rows in _pages(conn, frontier, upward=upward, wanted=wanted):
-            hidden: set[str] = set()
-            for row in rows:
-                link = _link_of(row)
-                other = link.parent if upward else link.child
-                if _shown(row) == "hidden":
-                    if other in hidden:
-                        continue  # several look like one
-                    hidden.add(other)
-                if other in seen:
-                    yield Found(None, link)
-                    continue
-                seen.add(other)
-                yield Found(_node_of(row, other, depth if upward else -depth), link)
-                if _shown(row) == "whole":
-                    following.append(other)
+            yield _met(rows, seen, following, depth if upward else -depth)
         frontier = following
         if not frontier:
             return
+
+
+def _met(rows: Sequence[TupleRow], seen: set[str], following: list[str], depth: int) -> list[Found]:
+    """The edges of one portion, and the nodes that were not met before; those from which the walk goes on are added to `following`."""
+    found: list[Found] = []
+    hidden: set[str] = set()
+    for row in rows:
+        link, shown = _link_of(row), row[-1]
+        other = link.parent if depth > 0 else link.child
+        if shown == "hidden":
+            if other in hidden:
+                continue  # several look like one
+            hidden.add(other)
+        if other in seen:
+            found.append(Found(None, link))
+            continue
+        seen.add(other)
+        found.append(Found(_node_of(row, other, depth), link))
+        if shown == "whole":
+            following.append(other)
+    return found
 
 
 async def _pages(
@@ -197,7 +211,7 @@ def _link_of(row: TupleRow) -> Link:
     if _shown(row) == "hidden":
         child, _, role, assertion = row[:4]
         return Link(child, f"hidden:{child}", role, assertion, 0.0, "", None)
-    return Link(*row[:9])
+    return Link._make(row[:9])
 
 
 def _node_of(row: TupleRow, identity: str, depth: int) -> Node:
@@ -220,17 +234,18 @@ async def gather(
     for upward in (True, False):
         if direction not in ("both", "up" if upward else "down"):
             continue
-        async for found in walk(conn, roots, upward=upward, wanted=wanted):
-            if found.node is not None and found.node.id not in met:
-                if number >= skip + limit:
-                    graph.truncated = True
-                    return graph
-                met.add(found.node.id)
-                number += 1
-                if number > skip:
-                    graph.nodes.append(found.node)
-            if found.link is not None and number > skip:
-                graph.links.append(found.link)
+        async for some in _walk(conn, roots, upward=upward, wanted=wanted):
+            for node, link in some:
+                if node is not None and node.id not in met:
+                    if number >= skip + limit:
+                        graph.truncated = True
+                        return graph
+                    met.add(node.id)
+                    number += 1
+                    if number > skip:
+                        graph.nodes.append(node)
+                if link is not None and number > skip:
+                    graph.links.append(link)
     return graph
 
 

@@ -11,12 +11,16 @@ from typing import Any
 from uuid import UUID
 
 from lineage.events import Kind
-from lineage.names import Name, dataset_id, file_id, item_id, product_id, read, stem_of
+from lineage.names import Key, Name, dataset_key, file_key, item_key, product_key, read, stem_of
 from lineage.projected import Edge, Entity, Fact, ItemVersion, Located, Place, Run, State
 from lineage.rules import INFERRED, INPUT, R1, R2, REVISION_OF, ROLES, STRENGTH, V1, Rule, inferred_parent
 
 _STATUS = {Kind.OBSOLETE: "superseded", Kind.WITHDRAW: "withdrawn", Kind.DELETE: "deleted"}
 _GONE = frozenset({Kind.WITHDRAW, Kind.DELETE})
+#: By these a source says that it has the product of this name.
+_NAMED = frozenset({Kind.REGISTER, Kind.COPY})
+#: Members of a body that make edges and runs.
+_LINKING = frozenset({"inputs", "derivations", "predecessor", "successor", "run"})
 #: These say nothing of an item's presence.
 _ASIDE = frozenset({Kind.VERIFY, Kind.CORRECT})
 _OWN = "own"
@@ -33,42 +37,44 @@ def fold(state: State, facts: Iterable[Fact]) -> None:
             _run_fact(state, fact)
 
 
-def subject_id(fact: Fact, place: Place, located: Located | None) -> UUID:
+def subject_id(fact: Fact, place: Place, located: Located | None) -> Key:
     """The entity that an item's event is about."""
-    if fact.source != _OWN and fact.kind in (Kind.REGISTER, Kind.COPY):
-        return product_id(fact.name)
+    if fact.source != _OWN and fact.kind in _NAMED:
+        return product_key(fact.name)
     if located is not None:
         return located.entity
-    return item_id(*place) if fact.source == _OWN else product_id(fact.name)
+    return item_key(*place) if fact.source == _OWN else product_key(fact.name)
 
 
 def _item_fact(state: State, fact: Fact, place: Place) -> None:
     located = state.places.get(place)
     subject = subject_id(fact, place, located)
-    is_product = subject != item_id(*place) if located is None else _kind_of(state, subject) != "item"
-    name = stem_of(fact.name) if is_product else place[1]
-    entity = _entity(state, subject, "product" if is_product else "item", name, fact.seq)
-    is_new = located is None or located.entity != subject
-    _locate(state, fact, place, subject)
+    is_product = fact.source != _OWN if located is None else _kind_of(state, subject) != "item"
+    entity = state.entities.get(subject)
+    if entity is None:
+        name = stem_of(fact.name) if is_product else place[1]
+        entity = _entity(state, subject, "product" if is_product else "item", name, fact.seq)
+    _locate(state, fact, place, located, subject)
     if fact.kind == Kind.CREATE and fact.source == _OWN and entity.owner is None and not is_product:
         entity.owner = fact.actor
         state.touched_entities[subject] = entity
     _version(state, fact, place)
     if fact.kind == Kind.OBSOLETE and isinstance(fact.body.get("formerly"), str):
-        _move_edges(state, fact, item_id(place[0], fact.body["formerly"]), subject)
-    _link_told(state, fact, subject, place)
-    if isinstance(fact.body.get("run"), dict):
-        _run_of(state, fact)
-    if is_product and is_new:
+        _move_edges(state, fact, item_key(place[0], fact.body["formerly"]), subject)
+    if not _LINKING.isdisjoint(fact.body):
+        _link_told(state, fact, subject, place)
+        if isinstance(fact.body.get("run"), dict):
+            _run_of(state, fact)
+    if is_product and (located is None or located.entity != subject):
         _infer(state, entity, fact.seq)
 
 
-def _kind_of(state: State, subject: UUID) -> str:
+def _kind_of(state: State, subject: Key) -> str:
     entity = state.entities.get(subject)
     return entity.kind if entity else "product"
 
 
-def _entity(state: State, identity: UUID, kind: str, name: str, seq: int, owner: str | None = None) -> Entity:
+def _entity(state: State, identity: Key, kind: str, name: str, seq: int, owner: str | None = None) -> Entity:
     entity = state.entities.get(identity)
     if entity is None:
         entity = state.entities[identity] = Entity(identity, kind, name, seq, None, owner)
@@ -76,11 +82,12 @@ def _entity(state: State, identity: UUID, kind: str, name: str, seq: int, owner:
     return entity
 
 
-def _locate(state: State, fact: Fact, place: Place, subject: UUID) -> None:
-    located = state.places.get(place)
-    if located is None or located.entity != subject:
-        first = fact.seq if located is None else located.first_seq
-        located = state.places[place] = Located(subject, "current", None, first, fact.seq)
+def _locate(state: State, fact: Fact, place: Place, located: Located | None, subject: Key) -> None:
+    if located is None:
+        located = state.places[place] = Located(subject, "current", None, fact.seq, fact.seq)
+    elif located.entity != subject:
+        located = Located(subject, "current", None, located.first_seq, fact.seq, located.is_stored)
+        state.places[place] = located
     elif fact.kind in _ASIDE:
         return
     state.touched_places[place] = located
@@ -115,12 +122,12 @@ def _version(state: State, fact: Fact, place: Place) -> None:
     state.versions.append((place, version))
 
 
-def _digest(told: Any) -> bytes | None:
+def _digest(told: Any) -> str | None:
     try:
         found = bytes.fromhex(told)
     except (TypeError, ValueError):
         return None
-    return found if len(found) == 32 else None
+    return found.hex() if len(found) == 32 else None
 
 
 # --- edges that events tell
@@ -134,18 +141,18 @@ def parents_told(body: Mapping[str, Any]) -> Iterator[tuple[int, Mapping[str, An
             yield number, entry
 
 
-def parent_id(entry: Mapping[str, Any], actor: str, *, is_file: bool) -> tuple[UUID, str, str] | None:
+def parent_id(entry: Mapping[str, Any], actor: str, *, is_file: bool) -> tuple[Key, str, str] | None:
     """(id, kind, name) of the entity that an entry of `inputs` names; None when it names nothing."""
     name, digest = str(entry.get("name") or ""), str(entry.get("hash") or "").lower()
     if isinstance(entry.get("collection"), str) and isinstance(entry.get("item"), str):
-        return item_id(entry["collection"], entry["item"]), "item", entry["item"]
+        return item_key(entry["collection"], entry["item"]), "item", entry["item"]
     if isinstance(entry.get("namespace"), str) and name:
-        return dataset_id(entry["namespace"], name, actor), "dataset", f"{entry['namespace']}/{name}"
+        return dataset_key(entry["namespace"], name, actor), "dataset", f"{entry['namespace']}/{name}"
     if digest and (is_file or not name or name.startswith("sha256:")):
         algorithm = str(entry.get("alg") or "SHA256")
-        return file_id(algorithm, digest), "file", f"{algorithm.lower()}:{digest}"
+        return file_key(algorithm, digest), "file", f"{algorithm.lower()}:{digest}"
     stem = stem_of(name)
-    return (product_id(stem), "product", stem) if stem and not is_file else None
+    return (product_key(stem), "product", stem) if stem and not is_file else None
 
 
 def is_original(number: int, entry: Mapping[str, Any], body: Mapping[str, Any]) -> bool:
@@ -153,18 +160,18 @@ def is_original(number: int, entry: Mapping[str, Any], body: Mapping[str, Any]) 
     return entry.get("role") == "original" or (number == 0 and "upload" in body and "role" not in entry)
 
 
-def _link_told(state: State, fact: Fact, child: UUID, place: Place) -> None:
+def _link_told(state: State, fact: Fact, child: Key, place: Place) -> None:
     run = _uuid(fact.body["run"].get("id")) if isinstance(fact.body.get("run"), dict) else None
     for number, entry in parents_told(fact.body):
         _link_entry(state, fact, child, number, entry, place, run)
     for entry in fact.body.get("derivations") or ():  # what a manifest tells of the product's ancestors
         if isinstance(entry, dict) and isinstance(entry.get("child"), str):
-            grandchild = _entity(state, product_id(entry["child"]), "product", stem_of(entry["child"]), fact.seq)
+            grandchild = _entity(state, product_key(entry["child"]), "product", stem_of(entry["child"]), fact.seq)
             _link_entry(state, fact, grandchild.id, -1, entry, place, None)
     predecessor = fact.body.get("predecessor")
     if isinstance(predecessor, str):
         older = state.places.get((place[0], predecessor))
-        parent = older.entity if older else item_id(place[0], predecessor)
+        parent = older.entity if older else item_key(place[0], predecessor)
         _entity(state, parent, "item", predecessor, fact.seq)
         _link(
             state,
@@ -172,7 +179,7 @@ def _link_told(state: State, fact: Fact, child: UUID, place: Place) -> None:
         )
     successor = fact.body.get("successor")
     if isinstance(successor, str) and fact.source != _OWN:
-        newer = product_id(successor)
+        newer = product_key(successor)
         _entity(state, newer, "product", stem_of(successor), fact.seq)
         if newer != child:
             _link(
@@ -182,7 +189,7 @@ def _link_told(state: State, fact: Fact, child: UUID, place: Place) -> None:
 
 
 def _link_entry(
-    state: State, fact: Fact, child: UUID, number: int, entry: Mapping[str, Any], place: Place | None, run: UUID | None
+    state: State, fact: Fact, child: Key, number: int, entry: Mapping[str, Any], place: Place | None, run: Key | None
 ) -> None:
     told = place or (None, None)
     rule = _rule_of(entry)
@@ -223,12 +230,12 @@ def _link(state: State, edge: Edge) -> None:
     holding = state.edges[edge.child]
     if len(holding) >= MOST_PARENTS:
         return
+    same = [one for one in holding if one.parent == edge.parent and one.role == edge.role]
+    if any(STRENGTH[one.assertion] >= STRENGTH[edge.assertion] and one.confidence >= edge.confidence for one in same):
+        return  # before any is ended: in which order they are held depends on where they were read
     for one in list(holding):
-        is_same = one.parent == edge.parent and one.role == edge.role
-        if is_same and STRENGTH[one.assertion] >= STRENGTH[edge.assertion] and one.confidence >= edge.confidence:
-            return
         gives_way = one.assertion == INFERRED != edge.assertion and one.role == edge.role == INPUT
-        if is_same or gives_way:
+        if one in same or gives_way:
             _end(state, one, edge.seq)
     key = (edge.child, edge.parent, edge.role, edge.seq)
     if key not in state.touched_edges:
@@ -245,9 +252,13 @@ def _end(state: State, edge: Edge, seq: int) -> None:
     state.edges[edge.child].remove(edge)
 
 
-def _move_edges(state: State, fact: Fact, formerly: UUID, now: UUID) -> None:
+def _move_edges(state: State, fact: Fact, formerly: Key, now: Key) -> None:
     """An item goes on under another id, as an older version: its parents go with it."""
-    for edge in list(state.edges[formerly]):
+    if formerly == now:
+        return
+    # The strong ones first: what is inferred and held beside them goes on to be.
+    edges = sorted(state.edges[formerly], key=lambda one: (-STRENGTH[one.assertion], one.seq, one.parent, one.role))
+    for edge in edges:
         if edge.role == REVISION_OF and edge.parent == now:
             continue
         _end(state, edge, fact.seq)
@@ -271,7 +282,7 @@ def _infer(state: State, entity: Entity, seq: int) -> None:
         state.touched_entities[entity.id] = entity
     members = state.families[name.family]
     members[name.stem] = name
-    everyone = sorted(members.values(), key=lambda one: one.stem)
+    everyone = [members[stem] for stem in sorted(members)] if len(members) > 1 else [name]
     for child in everyone:
         if child.stem == name.stem or _may_be_parent(name, child):
             _infer_one(state, child, everyone, seq)
@@ -283,16 +294,16 @@ def _may_be_parent(name: Name, child: Name) -> bool:
 
 
 def _infer_one(state: State, child: Name, members: Sequence[Name], seq: int) -> None:
-    identity = product_id(child.stem)
+    found = inferred_parent(child, members)
+    if found is None:
+        return
+    identity = product_key(child.stem)
     holding = state.edges[identity]
     if any(one.role == INPUT and one.assertion != INFERRED for one in holding):
         return
-    found = inferred_parent(child, members)
     inferred = [one for one in holding if one.assertion == INFERRED and one.rule.startswith("R")]
-    if found is None:
-        return
     stem, role, rule = found
-    edge = Edge(identity, product_id(stem), role, rule.assertion, rule.confidence, rule.id, seq)
+    edge = Edge(identity, product_key(stem), role, rule.assertion, rule.confidence, rule.id, seq)
     if any((one.parent, one.role, one.rule) == (edge.parent, edge.role, edge.rule) for one in inferred):
         return
     for one in inferred:
@@ -347,9 +358,9 @@ def _run_of(state: State, fact: Fact) -> Run | None:
     return run
 
 
-def _uuid(text: Any) -> UUID | None:
+def _uuid(text: Any) -> Key | None:
     try:
-        return UUID(str(text))
+        return str(UUID(str(text)))
     except ValueError:
         return None
 

@@ -5,19 +5,19 @@ Whoever is killed repeats a batch. Nothing here is in the way of who writes item
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import Any
-from uuid import UUID
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import orjson
+from psycopg.rows import TupleRow, tuple_row
 
 from db.pools import Connection, Pool
 from db.queries import sql
-from lineage.names import item_id, product_id, read, stem_of
-from lineage.projected import Edge, Entity, Fact, ItemVersion, Located, Place, Run, State
-from lineage.projection import fold, is_original, parent_id, parents_told, subject_id
+from lineage.projected import Fact, State, carry
+from lineage.projected_reads import Seen, Wanted, read_state, wanted_of
+from lineage.projected_writes import Changes, changes_of, write
+from lineage.projection import fold
 
 BATCH = 2000
 
@@ -33,19 +33,6 @@ async def project(pool: Pool, *, batch_size: int = BATCH) -> int:
                 return total
 
 
-async def rebuild(conn: Connection, *, batch_size: int = BATCH) -> int:
-    """Drop the graph and make it again of the events alone, in one transaction; return how many there were."""
-    async with conn.transaction():
-        await conn.execute(sql("graph.lock"))
-        await conn.execute(sql("graph.empty"))
-        await conn.execute(sql("graph.advance"), (0,))
-        total = 0
-        while done := await project_batch(conn, batch_size):
-            total += done
-        await conn.execute(sql("graph.analyze"))
-        return total
-
-
 async def project_batch(conn: Connection, batch_size: int) -> int:
     """One batch in one transaction."""
     async with conn.transaction():
@@ -54,154 +41,89 @@ async def project_batch(conn: Connection, batch_size: int) -> int:
             return 0
         row = await (await conn.execute(sql("graph.next_seq"))).fetchone()
         assert row is not None
-        rows = await (await conn.execute(sql("graph.facts"), (row["next_seq"], batch_size))).fetchall()
+        rows = await _events(conn, row["next_seq"], batch_size)
         if not rows:
             return 0
-        facts = [_fact(one) for one in rows]
-        state = await _read(conn, facts)
-        were_open = dict(state.open_versions)
-        fold(state, facts)
-        await _write(conn, state, {place: one for place, one in were_open.items() if one.to_seq is not None})
-        await conn.execute(sql("graph.advance"), (facts[-1].seq + 1,))
-        return len(facts)
+        batch = _prepared(rows)
+        changes = _folded(batch, await read_state(conn, batch.wanted))
+        await write(conn, changes)
+        await conn.execute(sql("graph.advance"), (batch.facts[-1].seq + 1,))
+        return len(rows)
 
 
-def _fact(row: Any) -> Fact:
-    return Fact(
-        row["seq"], row["kind"], row["name"], row["source"], row["collection"], row["item_id"], row["actor_id"],
-        row["claimed_at"], row["recorded_at"], orjson.loads(row["body"]),
-    )  # fmt: skip
+async def rebuild(conn: Connection, *, batch_size: int = BATCH) -> int:
+    """Drop the graph and make it again of the events alone, in one transaction; return how many there were.
+
+    While the server writes one batch and is asked about the next but one, the one between is folded: what the server does not know then is
+    carried on (`lineage.projected.carry`). What was never written is not asked for.
+    """
+    async with conn.transaction():
+        await conn.execute(sql("graph.lock"))
+        await conn.execute(sql("graph.try_lock"))
+        await conn.execute(sql("graph.empty"))
+        total, following = await _refill(conn, batch_size)
+        await conn.execute(sql("graph.advance"), (following,))
+        await conn.execute(sql("graph.analyze"))
+        return total
 
 
 @dataclass(slots=True)
-class _Wanted:
-    """Everything that a batch may look at."""
-
-    places: set[Place] = field(default_factory=set)
-    entities: set[UUID] = field(default_factory=set)
-    children: set[UUID] = field(default_factory=set)
-    families: set[str] = field(default_factory=set)
-    commitments: set[bytes] = field(default_factory=set)
-    runs: set[UUID] = field(default_factory=set)
+class _Batch:
+    facts: list[Fact]
+    wanted: Wanted
 
 
-def _wanted(facts: Iterable[Fact]) -> _Wanted:
-    found = _Wanted()
+async def _refill(conn: Connection, batch_size: int) -> tuple[int, int]:
+    """How many events were taken in, and the first number after them."""
+    seen, total, start = Seen(), 0, 0
+
+    async def take() -> _Batch:
+        nonlocal start
+        rows = await _events(conn, start, batch_size)
+        start = rows[-1][0] + 1 if rows else start
+        return _prepared(rows)
+
+    async def store_and_ask(changes: Changes, batch: _Batch) -> tuple[State, _Batch]:
+        await write(conn, changes)
+        return await read_state(conn, batch.wanted, seen), await take()
+
+    now, following = await take(), await take()
+    before, state, changes = State(), State(), Changes()
+    while now.facts:
+        storing = asyncio.create_task(store_and_ask(changes, following))
+        try:
+            changes = await asyncio.to_thread(_folded, now, state, before)
+        finally:  # nothing may be written after the transaction's end
+            read, after = await storing
+        _note(seen, state)
+        total += len(now.facts)
+        before, state, now, following = state, read, following, after
+    await write(conn, changes)
+    return total, start
+
+
+async def _events(conn: Connection, start: int, number: int) -> list[TupleRow]:
+    async with conn.cursor(row_factory=tuple_row) as cursor:
+        return await (await cursor.execute(sql("graph.facts"), (start, number))).fetchall()
+
+
+def _prepared(rows: Sequence[TupleRow]) -> _Batch:
+    facts = [Fact(*row) for row in rows]
     for fact in facts:
-        if "inputs" in fact.body:
-            _want_parents(found, fact, fact.body)
-        run = fact.body.get("run")
-        if isinstance(run, dict):
-            with suppress(ValueError):
-                found.runs.add(UUID(str(run.get("id"))))
-            for output in fact.body.get("outputs") or ():
-                if isinstance(output, dict) and (named := parent_id(output, fact.actor, is_file=False)):
-                    found.children.add(named[0])
-        if fact.collection is None or fact.item is None:
-            continue
-        place = (fact.collection, fact.item)
-        found.places.add(place)
-        found.children |= {item_id(*place), product_id(fact.name)}
-        if name := read(stem_of(fact.name)):
-            found.families.add(name.family)
-        for member in ("formerly", "predecessor", "successor"):
-            if isinstance(other := fact.body.get(member), str):
-                found.places.add((fact.collection, other))
-                found.children |= {item_id(fact.collection, other), product_id(other)}
-        for entry in fact.body.get("derivations") or ():
-            if isinstance(entry, dict) and isinstance(entry.get("child"), str):
-                found.children.add(product_id(entry["child"]))
-                _want_parents(found, fact, {"inputs": [entry]})
-    return found
+        fact.body = orjson.loads(fact.body)  # type: ignore[arg-type]  # a text until now
+    return _Batch(facts, wanted_of(facts))
 
 
-def _want_parents(found: _Wanted, fact: Fact, body: dict[str, Any]) -> None:
-    for number, entry in parents_told(body):
-        if isinstance(entry.get("collection"), str) and isinstance(entry.get("item"), str):
-            found.places.add((entry["collection"], entry["item"]))
-        if isinstance(entry.get("commitment"), str):
-            try:
-                found.commitments.add(bytes.fromhex(entry["commitment"]))
-            except ValueError:
-                continue
-        elif named := parent_id(entry, fact.actor, is_file=is_original(number, entry, fact.body)):
-            found.entities.add(named[0])
+def _folded(batch: _Batch, state: State, before: State | None = None) -> Changes:
+    """`before`: of the batch before this one, when the state was read without it."""
+    if before is not None:
+        carry(before, state)
+    were_open = dict(state.open_versions)
+    fold(state, batch.facts)
+    return changes_of(state, {place: one for place, one in were_open.items() if one.to_seq is not None})
 
 
-async def _read(conn: Connection, facts: Sequence[Fact]) -> State:
-    wanted, state = _wanted(facts), State()
-    places = sorted(wanted.places)
-    asked = (orjson.dumps([_at(place) for place in places]).decode(),)
-    for row in await (await conn.execute(sql("graph.places"), asked)).fetchall():
-        located = Located(row["entity"], row["status"], row["successor"], row["first_seq"], row["status_seq"])
-        state.places[row["collection"], row["item_id"]] = located
-        wanted.children.add(row["entity"])
-    if wanted.families:
-        for row in await (
-            await conn.execute(sql("graph.families"), (f"{{{','.join(sorted(wanted.families))}}}",))
-        ).fetchall():
-            name = read(row["name"])
-            if name is not None:
-                state.families[row["family"]][row["name"]] = name
-                wanted.children.add(row["id"])
-    ids = _uuids(wanted.entities | wanted.children | _subjects(facts, state))
-    for row in await (await conn.execute(sql("graph.entities"), (ids,))).fetchall():
-        state.entities[row["id"]] = Entity(
-            row["id"], row["kind"], row["name"], row["first_seq"], row["family"], row["owner"]
-        )
-    for row in await (await conn.execute(sql("graph.holding_edges"), (_uuids(wanted.children),))).fetchall():
-        state.edges[row["child"]].append(Edge(**row))
-    for row in await (await conn.execute(sql("graph.open_versions"), asked)).fetchall():
-        place = row.pop("collection"), row.pop("item_id")
-        digest = row.pop("item_sha256")
-        state.open_versions[place] = ItemVersion(**row, item_sha256=None if digest is None else bytes(digest))
-    if wanted.commitments:
-        cursor = await conn.execute(sql("graph.commitments"), (list(wanted.commitments),))
-        state.commitments = {row["digest"]: row["entities"] for row in await cursor.fetchall()}
-    if wanted.runs:
-        cursor = await conn.execute(sql("graph.runs"), (list(wanted.runs),))
-        state.runs = {row["id"]: Run(**row) for row in await cursor.fetchall()}
-    return state
-
-
-def _subjects(facts: Iterable[Fact], state: State) -> set[UUID]:
-    return {
-        subject_id(fact, (fact.collection, fact.item), state.places.get((fact.collection, fact.item)))
-        for fact in facts
-        if fact.collection is not None and fact.item is not None
-    }
-
-
-async def _write(conn: Connection, state: State, ended: dict[Place, ItemVersion]) -> None:
-    await _put(conn, "graph.put_entities", list(state.touched_entities.values()))
-    await _put(conn, "graph.put_places", [_row(place, one) for place, one in state.touched_places.items()])
-    await _put(conn, "graph.put_edges", list(state.touched_edges.values()))
-    await _put(conn, "graph.end_versions", [_row(place, one) for place, one in ended.items()])
-    await _put(conn, "graph.put_versions", [_row(place, one) for place, one in state.versions])
-    await _put(conn, "graph.put_runs", list(state.touched_runs.values()))
-
-
-def _at(place: Place) -> dict[str, Any]:
-    return {"collection": place[0], "item_id": place[1]}
-
-
-def _row(place: Place, one: Located | ItemVersion) -> dict[str, Any]:
-    """Columns of a row; `dataclasses.asdict` copies each value, which took a third of the fold's time."""
-    return _at(place) | {name: getattr(one, name) for name in one.__slots__}
-
-
-async def _put(conn: Connection, statement: str, rows: Sequence[Any]) -> None:
-    if rows:
-        await conn.execute(sql(statement), (orjson.dumps(rows, default=_bytea).decode(),))
-
-
-def _bytea(value: Any) -> str:
-    """Bytes as PostgreSQL reads them."""
-    if isinstance(value, bytes):
-        return f"\\x{value.hex()}"
-    raise TypeError(type(value).__name__)
-
-
-def _uuids(ids: Iterable[UUID]) -> str:
-    """An array as PostgreSQL reads it."""
-    return f"{{{','.join(map(str, ids))}}}"
+def _note(seen: Seen, state: State) -> None:
+    seen.add(state.touched_entities)
+    seen.add(state.touched_places)
+    seen.add({one.family for one in state.touched_entities.values() if one.family})

@@ -96,6 +96,8 @@ def inferred_parent(
         if twins:
             return twins[0], ALTERNATE_OF, R8
     wanted = _MADE_OF.get(child.level)
+    if wanted is None:
+        return None
     fits = [one for one in members if one.level == wanted and one.stem != child.stem and _overlap_s(child, one) > 0]
     if not fits:
         return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import orjson
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from lineage.canonical import canonical
+from lineage.canonical import NotCanonical, canonical
 from lineage.errors import KeyMismatch, LogConflict
 from lineage.events import Kind
 from lineage.keyring import Keyring, Known
@@ -31,6 +30,7 @@ class Sealed:
     seq: int
     row: Row
     body: bytes
+    body_hash: bytes
     facts: dict[str, Any]
     leaf: bytes
     signature: bytes | None
@@ -46,21 +46,21 @@ class Moment:
 
 
 def leaf_bytes(row: Row, body_sha256: str, origin: str, key: str | None) -> bytes:
-    """The canonical bytes that enter the tree: who did what when, and the hash of the body."""
-    return canonical(
-        {
-            "v": 1,
-            "log": origin,
-            "id": str(row["id"]),
-            "kind": row["kind"],
-            "name": row["name"],
-            "body": body_sha256,
-            "alg": "sha256",
-            "at": time_text(row["claimed_at"]),
-            "actor": row["actor_id"],
-            "key": key,
-        }
-    )
+    """The canonical bytes that enter the tree: who did what when, and the hash of the body.
+
+    Members are in RFC 8785's order and all of them texts, null or 1, which are written as it asks.
+
+    Raises:
+        NotCanonical: a text with a lone surrogate.
+    """
+    members = {
+        "actor": row["actor_id"], "alg": "sha256", "at": time_text(row["claimed_at"]), "body": body_sha256, "id": str(row["id"]),
+        "key": key, "kind": row["kind"], "log": origin, "name": row["name"], "v": 1,
+    }  # fmt: skip
+    try:
+        return orjson.dumps(members)
+    except TypeError as error:
+        raise NotCanonical(f"not canonical JSON: {error}") from error
 
 
 def time_text(moment: datetime) -> str:
@@ -73,28 +73,44 @@ def is_signed(row: Row) -> bool:
     return row["source"] == "own" or str(row["actor_id"]).startswith("user:")
 
 
-def seal(
-    start: int, rows: Sequence[Row], signer: Signer, keyring: Keyring, moment: Moment
-) -> tuple[list[Sealed], list[Known]]:
-    """Give rows the numbers from `start` on; returns them and the keys that KEY events among them have changed.
+class Sealer:
+    """Gives events the numbers from `seq` on, one by one.
 
-    Raises:
-        KeyMismatch: this machine does not have the event key of the log.
-        KeyRefused: a KEY event cannot be done.
-        LogConflict: a leaf is too large.
+    Attributes:
+        seq: number of the next event.
+        changed: keys that KEY events among them have changed.
     """
-    sealed: list[Sealed] = []
-    changed: dict[str, Known] = {}
-    privates: dict[str, Ed25519PrivateKey] = {}
-    for seq, row in enumerate(rows, start):
-        key_id = keyring.active("event", seq)[0].key_id if is_signed(row) else None
-        if key_id is not None and key_id not in privates:
-            privates[key_id] = _private(signer, key_id)
-        one = _sealed(seq, row, signer.origin, moment, key_id, privates)
-        sealed.append(one)
+
+    def __init__(self, seq: int, signer: Signer, keyring: Keyring, moment: Moment) -> None:
+        self.seq, self.changed = seq, dict[str, Known]()
+        self._signer, self._keyring, self._moment = signer, keyring, moment
+        self._privates: dict[str, Ed25519PrivateKey] = {}
+        self._active = ""  # id of the event key that signs now; "": not looked up
+
+    def seal(self, row: Row) -> Sealed:
+        """The next event.
+
+        Raises:
+            KeyMismatch: this machine does not have the event key of the log.
+            KeyRefused: a KEY event cannot be done.
+            LogConflict: a leaf is too large.
+        """
+        key_id = self._key_id() if is_signed(row) else None
+        private = None if key_id is None else self._privates[key_id]
+        one = _sealed(self.seq, row, self._signer.origin, self._moment, key_id, private)
         if row["kind"] == Kind.KEY:
-            changed |= {key.key_id: key for key in keyring.apply(seq, one.facts)}
-    return sealed, list(changed.values())
+            self.changed |= {key.key_id: key for key in self._keyring.apply(self.seq, one.facts)}
+            self._active = ""
+        self.seq += 1
+        return one
+
+    def _key_id(self) -> str:
+        """The key that signs the next event: another one after a KEY event only."""
+        if not self._active:
+            self._active = self._keyring.active("event", self.seq)[0].key_id
+            if self._active not in self._privates:
+                self._privates[self._active] = _private(self._signer, self._active)
+        return self._active
 
 
 def _private(signer: Signer, key_id: str) -> Ed25519PrivateKey:
@@ -105,7 +121,7 @@ def _private(signer: Signer, key_id: str) -> Ed25519PrivateKey:
 
 
 def _sealed(
-    seq: int, row: Row, origin: str, moment: Moment, key_id: str | None, privates: dict[str, Ed25519PrivateKey]
+    seq: int, row: Row, origin: str, moment: Moment, key_id: str | None, private: Ed25519PrivateKey | None
 ) -> Sealed:
     facts = orjson.loads(row["body"])
     where = {"source": row["source"], "collection": row["collection"], "item": row["item_id"]}
@@ -113,8 +129,9 @@ def _sealed(
     if moment.clock is not None:
         facts["clock_went_back"] = {"clock": time_text(moment.clock), "recorded_at": time_text(moment.recorded_at)}
     body = canonical(facts)
-    leaf = leaf_bytes(row, hashlib.sha256(body).hexdigest(), origin, key_id)
+    body_hash = hashlib.sha256(body).digest()
+    leaf = leaf_bytes(row, body_hash.hex(), origin, key_id)
     if len(leaf) > MAX_LEAF_BYTES:
         raise LogConflict(f"the leaf of event {row['id']} has {len(leaf)} bytes")
-    signature = None if key_id is None else privates[key_id].sign(pae(EVENT_TYPE, leaf))
-    return Sealed(seq, row, body, facts, leaf, signature, key_id)
+    signature = None if private is None else private.sign(pae(EVENT_TYPE, leaf))
+    return Sealed(seq, row, body, body_hash, facts, leaf, signature, key_id)

@@ -32,12 +32,16 @@ from lineage.keys import Signer
 from lineage.log import body_text
 from lineage.note import checkpoint_text, key_id, sign_note
 from lineage.published import Published
-from lineage.sealing import Moment, Sealed, seal
+from lineage.sealing import Moment, Sealed, Sealer
 from lineage.tiles import tree_at
 from lineage.trace import SIGNED, certificate_text, sign_trace
 from lineage.tree import Appender, leaf_hash
 
 Connection = AsyncConnection[DictRow]
+#: Of the columns of `lineage.copy_events`.
+_EVENT_TYPES = (
+    "int8", "uuid", "text", "text", "text", "text", "text", "text", "timestamptz", "timestamptz", "text", "bytea", "bytea", "bytea", "text",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,10 +166,11 @@ async def _append(conn: Connection, head: Head, rows: list[dict[str, Any]], sign
     tree = await tree_at(conn, head.size)
     if head.size and tree.root() != head.root:
         raise LogConflict(f"the tiles do not lead to the root of checkpoint {head.size}")
-    sealed, keys = seal(head.size, rows, signer, keyring, moment)
-    for key in keys:
+    sealer = Sealer(head.size, signer, keyring, moment)
+    sealed = await _insert(conn, rows, sealer, moment.recorded_at)
+    for key in sealer.changed.values():
         await _store_key(conn, key)
-    tree.append(leaf_hash(one.leaf) for one in sealed)
+    tree.append([leaf_hash(one.leaf) for one in sealed])
     await _store_tiles(conn, tree)
     text = checkpoint_text(signer.origin, tree.size, tree.root())
     note = sign_note(
@@ -175,7 +180,6 @@ async def _append(conn: Connection, head: Head, rows: list[dict[str, Any]], sign
         time_s=int(moment.recorded_at.timestamp()),
     )
     await conn.execute(sql("lineage.insert_checkpoint"), (tree.size, tree.root(), note))
-    await _insert(conn, sealed, moment.recorded_at)
     await _sign_traces(conn, sealed, signer)
     return Head(tree.size, tree.root(), note)
 
@@ -221,29 +225,39 @@ async def _clock(conn: Connection) -> Moment:
 
 
 async def _store_tiles(conn: Connection, tree: Appender) -> None:
-    for (level, index), data in tree.changed.items():
-        await conn.execute(sql("lineage.insert_tile"), (level, index, len(data) // 32, data))
-        if len(data) == 32 * 256:
-            await conn.execute(sql("lineage.drop_partial_tiles"), (level, index))
+    places, tiles = list(tree.changed), list(tree.changed.values())
+    levels, indexes = [level for level, _ in places], [index for _, index in places]
+    await conn.execute(sql("lineage.insert_tiles"), (levels, indexes, [len(data) // 32 for data in tiles], tiles))
+    full = [place for place, data in tree.changed.items() if len(data) == 32 * 256]
+    if full:
+        await conn.execute(sql("lineage.drop_partial_tiles"), ([level for level, _ in full], [at for _, at in full]))
 
 
-async def _insert(conn: Connection, sealed: Sequence[Sealed], recorded_at: datetime) -> None:
-    columns = ("id", "kind", "name", "source", "collection", "item_id", "actor_id", "claimed_at")
-    values = (
-        [one.seq for one in sealed],
-        *([one.row[column] for one in sealed] for column in columns),
-        [recorded_at] * len(sealed),
-        [one.body.decode() for one in sealed],
-        [hashlib.sha256(one.body).digest() for one in sealed],
-        [one.leaf for one in sealed],
-        [one.signature for one in sealed],
-        [one.key_id for one in sealed],
-    )
-    await conn.execute(sql("lineage.insert_events"), values)
-    known = [(digest, algorithm, one.seq) for one in sealed for algorithm, digest in hashes_of(one.facts)]
+async def _insert(
+    conn: Connection, rows: Sequence[dict[str, Any]], sealer: Sealer, recorded_at: datetime
+) -> list[Sealed]:
+    """Seal and store events. They are sent as they are sealed, so that the server writes the first ones while the next ones are signed."""
+    sealed = []
+    async with conn.cursor() as cursor, cursor.copy(sql("lineage.copy_events")) as copy:
+        copy.set_types(_EVENT_TYPES)
+        for row in rows:
+            one = sealer.seal(row)
+            sealed.append(one)
+            await copy.write_row(
+                (
+                    one.seq, row["id"], row["kind"], row["name"], row["source"], row["collection"], row["item_id"], row["actor_id"],
+                    row["claimed_at"], recorded_at, one.body.decode(), one.body_hash, one.leaf, one.signature, one.key_id,
+                )
+            )  # fmt: skip
+    known = [
+        (digest, algorithm, one.seq) for one in sealed for algorithm, digest in dict.fromkeys(hashes_of(one.facts))
+    ]
     if known:
-        digests, algorithms, numbers = (list(column) for column in zip(*known, strict=True))
-        await conn.execute(sql("lineage.insert_hashes"), (digests, algorithms, numbers))
+        async with conn.cursor() as cursor, cursor.copy(sql("lineage.copy_hashes")) as copy:
+            copy.set_types(("bytea", "text", "int8"))
+            for one_hash in known:
+                await copy.write_row(one_hash)
+    return sealed
 
 
 async def _sign_traces(conn: Connection, sealed: Sequence[Sealed], signer: Signer) -> None:

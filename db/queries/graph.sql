@@ -32,7 +32,7 @@ from lineage.event where seq >= $1 order by seq limit $2;
 
 -- name: places
 -- Items that are known, by their place. Lists come as JSON: drivers take longer to write arrays than the database to read them.
-select p.collection, p.item_id, p.entity, p.status, p.successor, p.first_seq, p.status_seq
+select p.collection, p.item_id, p.entity::text, p.status, p.successor, p.first_seq, p.status_seq, true as is_stored
 from json_to_recordset($1::json) as wanted (collection text, item_id text)
 cross join lateral (
     select * from lineage.entity_item as i where i.collection = wanted.collection and i.item_id = wanted.item_id limit 1
@@ -40,19 +40,20 @@ cross join lateral (
 
 -- name: entities
 -- By id.
-select id, kind, name, family, owner, first_seq from lineage.entity where id = any ($1::uuid[]);
+select id::text, kind, name, first_seq, family, owner, true as is_stored from lineage.entity where id = any ($1::uuid[]);
 
 -- name: families
 -- Products of which one may be another's parent.
-select id, name, family from lineage.entity where family = any ($1::text[]);
+select id::text, name, family from lineage.entity where family = any ($1::text[]);
 
 -- name: holding_edges
 -- What holds now, of these children.
-select * from lineage.edge where child = any ($1::uuid[]) and superseded_by is null;
+select child::text, parent::text, role, assertion, confidence, rule, seq, superseded_by, run::text, label, told_in, told_of, by_name, true as is_stored
+from lineage.edge where child = any ($1::uuid[]) and superseded_by is null;
 
 -- name: open_versions
 -- The present version of items, one by one.
-select v.collection, v.item_id, v.version, v.kind, v.from_seq, v.valid_from, v.item_sha256
+select v.collection, v.item_id, v.version, v.kind, v.from_seq, v.valid_from, encode(v.item_sha256, 'hex')
 from json_to_recordset($1::json) as wanted (collection text, item_id text)
 cross join lateral (
     select * from lineage.item_version as o where o.collection = wanted.collection and o.item_id = wanted.item_id and o.to_seq is null limit 1
@@ -60,37 +61,48 @@ cross join lateral (
 
 -- name: commitments
 -- Parents behind hashes.
-select encode(digest, 'hex') as digest, entities from lineage.commitment where digest = any ($1::bytea[]);
+select encode(digest, 'hex'), entities::text[] from lineage.commitment where digest = any ($1::bytea[]);
 
 -- name: runs
 -- By id.
-select * from lineage.run where id = any ($1::uuid[]);
+select id::text, namespace, job, owner, state, software, params, facility, started, ended, first_seq, last_seq
+from lineage.run where id = any ($1::uuid[]);
+
+-- name: copy_entities
+-- New ones.
+copy lineage.entity (id, kind, name, family, owner, first_seq) from stdin;
+
+-- name: copy_places
+-- New ones.
+copy lineage.entity_item (collection, item_id, entity, status, successor, first_seq, status_seq) from stdin;
+
+-- name: copy_edges
+-- New ones.
+copy lineage.edge (child, parent, role, assertion, confidence, rule, seq, superseded_by, run, label, told_in, told_of, by_name) from stdin;
+
+-- name: copy_versions
+-- In the order in which they began; those that were open have ended already.
+copy lineage.item_version (collection, item_id, version, kind, from_seq, to_seq, valid_from, valid_to, item_sha256) from stdin;
 
 -- name: put_entities
--- New ones, and what is known of old ones since.
+-- What is known of old ones since.
 insert into lineage.entity as e (id, kind, name, family, owner, first_seq)
 select id, kind, name, family, owner, first_seq from json_populate_recordset(null::lineage.entity, $1::json)
-on conflict (id) do update set family = excluded.family, owner = excluded.owner;
+on conflict (id) do update set family = coalesce(excluded.family, e.family), owner = coalesce(excluded.owner, e.owner);
 
 -- name: put_places
--- Where entities are.
+-- Where old ones are now.
 insert into lineage.entity_item (collection, item_id, entity, status, successor, first_seq, status_seq)
 select collection, item_id, entity, status, successor, first_seq, status_seq from json_populate_recordset(null::lineage.entity_item, $1::json)
 on conflict (collection, item_id) do update
 set entity = excluded.entity, status = excluded.status, successor = excluded.successor, status_seq = excluded.status_seq;
 
 -- name: put_edges
--- New ones, and the end of old ones.
+-- The end of old ones.
 insert into lineage.edge (child, parent, role, assertion, confidence, rule, seq, superseded_by, run, label, told_in, told_of, by_name)
 select child, parent, role, assertion, confidence, rule, seq, superseded_by, run, label, told_in, told_of, by_name
 from json_populate_recordset(null::lineage.edge, $1::json)
 on conflict (child, parent, role, seq) do update set superseded_by = excluded.superseded_by;
-
--- name: put_versions
--- In the order in which they began; those that were open have ended already.
-insert into lineage.item_version (collection, item_id, version, kind, from_seq, to_seq, valid_from, valid_to, item_sha256)
-select collection, item_id, version, kind, from_seq, to_seq, valid_from, valid_to, item_sha256
-from json_populate_recordset(null::lineage.item_version, $1::json);
 
 -- name: end_versions
 -- What was open and is not any more.

@@ -15,16 +15,14 @@ delete from lineage.event_outbox
 where position in (select position from lineage.event_outbox order by position limit $1)
 returning position, id, kind, name, source, collection, item_id, actor_id, claimed_at, body;
 
--- name: insert_events
+-- name: copy_events
 -- Numbers are given by the sequencer; a number taken twice is a primary-key violation and stops it.
-insert into lineage.event (seq, id, kind, name, source, collection, item_id, actor_id, claimed_at, recorded_at, body, body_hash, leaf, sig, key_id)
-select * from unnest($1::bigint[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
-    $9::timestamptz[], $10::timestamptz[], $11::text[], $12::bytea[], $13::bytea[], $14::bytea[], $15::text[]);
+copy lineage.event (seq, id, kind, name, source, collection, item_id, actor_id, claimed_at, recorded_at, body, body_hash, leaf, sig, key_id)
+from stdin (format binary);
 
--- name: insert_hashes
--- Where a file's hash leads to the events that name it.
-insert into lineage.event_hash (digest, alg, seq)
-select * from unnest($1::bytea[], $2::text[], $3::bigint[]) on conflict do nothing;
+-- name: copy_hashes
+-- Where a file's hash leads to the events that name it: each once an event.
+copy lineage.event_hash (digest, alg, seq) from stdin (format binary);
 
 -- name: newest_checkpoint
 -- Head of the log.
@@ -41,13 +39,13 @@ from unnest($1::int[], $2::bigint[]) as wanted (level, idx)
 join lineage.log_tile as t using (level, idx)
 order by t.level, t.idx, t.width desc;
 
--- name: insert_tile
+-- name: insert_tiles
 -- Written once: the same tile with other bytes is a conflict and an alarm.
-insert into lineage.log_tile (level, idx, width, data) values ($1, $2, $3, $4);
+insert into lineage.log_tile (level, idx, width, data) select * from unnest($1::int[], $2::bigint[], $3::int[], $4::bytea[]);
 
 -- name: drop_partial_tiles
 -- A full tile makes its partial ones needless (tlog-tiles allows that).
-select lineage.drop_partial_tiles($1, $2);
+select lineage.drop_partial_tiles(level, idx) from unnest($1::int[], $2::bigint[]) as full_ones (level, idx);
 
 -- name: insert_checkpoint
 -- One a batch.

@@ -22,7 +22,7 @@ ATTACKS = {
         "edge-differs",
     ),
     "item version": (
-        "update lineage.item_version set item_sha256 = sha256('x') where from_seq = 1",
+        "update lineage.item_version set item_sha256 = sha256('x') where from_seq = (select min(from_seq) from lineage.item_version)",
         "item-version-differs",
     ),
     "status": ("update lineage.entity_item set status = 'withdrawn'", "entity-item-differs"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from uuid import RFC_4122
 
@@ -17,6 +18,7 @@ from lineage import multihash, verify
 from lineage.canonical import NotCanonical, canonical, is_exact, item_sha256
 from lineage.ids import uuid7
 from lineage.note import checkpoint_text, key_id, sign_note
+from lineage.sealing import leaf_bytes
 from tests.lineage.samples import VECTORS, signer
 
 
@@ -91,6 +93,25 @@ def test_an_integer_keeps_its_digits_or_is_refused(value: int) -> None:
     else:
         with pytest.raises(NotCanonical):
             canonical({"a": [value]})
+
+
+LEAF_TEXTS = st.text(max_size=8) | TEXTS
+
+
+@given(LEAF_TEXTS, LEAF_TEXTS, LEAF_TEXTS, LEAF_TEXTS | st.none(), st.datetimes(timezones=st.just(UTC)))
+def test_a_leaf_is_written_at_once_as_the_library_writes_it(
+    name: str, actor: str, origin: str, key: str | None, at: datetime
+) -> None:
+    row = {"id": uuid7(), "kind": "UPDATE", "name": name, "claimed_at": at, "actor_id": actor}
+    leaf = {"v": 1, "log": origin, "id": str(row["id"]), "kind": "UPDATE", "name": name, "body": "ab" * 32, "alg": "sha256", "key": key,
+            "at": at.isoformat(timespec="microseconds").replace("+00:00", "Z"), "actor": actor}  # fmt: skip
+    try:
+        expected = rfc8785.dumps(leaf)
+    except (rfc8785.CanonicalizationError, UnicodeEncodeError):
+        with pytest.raises(NotCanonical):
+            leaf_bytes(row, "ab" * 32, origin, key)
+    else:
+        assert leaf_bytes(row, "ab" * 32, origin, key) == expected
 
 
 @given(st.sampled_from(sorted(multihash.CODES)), st.binary(min_size=32, max_size=32))

@@ -15,11 +15,15 @@ from lineage.events import Event, Kind
 from lineage.graph import Filter, Graph, gather, known, log_size, shortest
 from lineage.ids import uuid7
 from lineage.keys import Signer
-from lineage.names import item_id, product_id
+from lineage.names import item_id, product_id, product_key
+from lineage.projected import Entity, State
+from lineage.projected_writes import changes_of, write
 from lineage.projector import project, project_batch, rebuild
 from lineage.sequencer import sequence
+from tests.lineage.histories import fill
 from tests.lineage.parentage import GRD, GRD_COG, L1C, L2A, L2A_TWIN, SLC
 from tests.lineage.samples import NOW, signer
+from tests.size import sized
 
 TABLES = {
     "entity": "id", "entity_item": "collection, item_id", "edge": "child, parent, role, seq", "run": "id",
@@ -110,6 +114,9 @@ def history() -> list[Event]:
             "run": {"id": str(uuid7()), "namespace": "airflow", "job": "mosaic", "state": "COMPLETE", "software": {"gdal": "3.12"}},
             "inputs": [{"name": L2A}], "outputs": [{"namespace": "s3://bucket", "name": "scratch"}],
         }),
+        own("a\\N\t\n\r\\", actor="user:\\.\n", inputs=[{"name": "b\t\\x", "hash": "07" * 32}, {"name": "sha256:\n", "hash": "08" * 32}]),
+        own("tree", upload="u", inputs=[], derivations=[{"child": GRD, "name": "g\n", "hash": "09" * 32}, {"child": "no", "name": SLC}]),
+        own("tree", Kind.UPDATE, derivations=[{"child": GRD, "name": SLC}, {"child": L2A, "name": "other", "role": "aux"}]),
     ]  # fmt: skip
     random.Random(7).shuffle(made)
     return made
@@ -124,6 +131,37 @@ async def test_a_rebuild_gives_the_same_rows_whatever_the_batches(pool: Pool, ke
         for size in (1, 5, 1000):
             await rebuild(conn, batch_size=size)
             assert await rows(conn) == first, size
+
+
+@pytest.mark.parametrize("seed", range(sized(2, 40)))
+async def test_whatever_happened_the_batches_make_no_difference(conn: Connection, seed: int) -> None:
+    await fill(conn, seed, 250)
+    while await project_batch(conn, 17):
+        pass
+    first = await rows(conn)
+    for size in (3, 1000):
+        await rebuild(conn, batch_size=size)
+        assert await rows(conn) == first, size
+
+
+async def test_a_log_with_a_gap_is_rebuilt_to_its_end(conn: Connection) -> None:
+    await fill(conn, 7, 30)
+    await conn.execute("alter table lineage.event disable trigger all")
+    await conn.execute("delete from lineage.event where seq in (0, 5, 6, 20)")
+    assert await rebuild(conn, batch_size=4) == 26
+    assert await log_size(conn) == 30
+    first = await rows(conn)
+    await rebuild(conn, batch_size=100)
+    assert await rows(conn) == first
+
+
+async def test_an_entity_that_nobody_has_looked_up_does_not_stop_the_projector(pool: Pool, keys: Signer) -> None:
+    await tell(pool, keys, registered(L1C))
+    again = State(touched_entities={product_key(L1C): Entity(product_key(L1C), "product", L1C, 9)})
+    async with pool.connection() as conn, conn.transaction():
+        before = await rows(conn)
+        await write(conn, changes_of(again, {}))
+        assert await rows(conn) == before
 
 
 async def test_what_was_planned_while_the_graph_was_empty_does_not_read_all_of_it_for_each_batch(

@@ -232,7 +232,7 @@ async def test_a_nul_in_a_body_is_refused_and_a_backslash_is_not(pool: Pool) -> 
     await append(pool, 1, reason="a\\u0000b")
 
 
-async def test_hashes_that_no_index_takes_are_left_out(pool: Pool, keys: Signer) -> None:
+async def test_hashes_that_no_index_takes_are_left_out_and_each_is_kept_once(pool: Pool, keys: Signer) -> None:
     await append(
         pool,
         1,
@@ -240,10 +240,13 @@ async def test_hashes_that_no_index_takes_are_left_out(pool: Pool, keys: Signer)
             {"alg": "X" * 5000, "digest": "00"},
             {"alg": "MD5", "digest": "00" * 5000},
             {"alg": "MD5", "digest": "ab"},
+            {"alg": "md5", "digest": "AB", "path": "twice"},
         ],
     )
     await sequence(pool, keys)
     async with pool.connection() as conn:
+        rows = await (await conn.execute("select alg, digest from lineage.event_hash")).fetchall()
+        assert [(row["alg"], bytes(row["digest"])) for row in rows] == [("MD5", b"\xab")]
         assert await audit(conn) == []
 
 
