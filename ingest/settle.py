@@ -29,6 +29,7 @@ from ingest.packing import without_nulls
 from ingest.republication import Republication, lateness, name_of, product_facts, republications
 from ingest.rows import item_range
 from ingest.store import delete_items, write_items
+from ingest.upstream_lineage import want
 from ingest.versions import Held, Version, resolve
 from lineage import log as lineage_log
 from lineage.canonical import item_sha256
@@ -42,6 +43,8 @@ log = logging.getLogger(__name__)
 _DECISIONS = ("federation:backends", "federator:fields")
 #: Parents of one item that are taken from its links.
 MAX_INPUTS = 1000
+#: After these others may have more to say of the product.
+_ASKED_ABOUT = frozenset({Kind.REGISTER, Kind.COPY, Kind.REPLACE, Kind.RESTORE})
 _MIN_TIME = datetime.min.replace(tzinfo=UTC)
 
 
@@ -136,6 +139,12 @@ async def settle(
     settled.known = {(row["source_id"], row["record_id"]) for row in rows}
     gone = _gone(items, versions, rows, settled.item_of)
     await _write(conn, collection, changes, gone, items, cause)
+    asked = [
+        (one.version.id, one.version.name.product, one.newest.held.contribution.item.get("assets", {}))
+        for one in changes
+        if one.newest is not None and one.kind in _ASKED_ABOUT
+    ]
+    await want(conn, sources.get(cause.source_id), collection, asked)
     await _move(conn, collection, rows, settled.item_of, set(new))
     return settled
 

@@ -45,6 +45,7 @@ from ingest.uploads import processing as uploads
 from ingest.uploads.originals import StoreFailed
 from ingest.uploads.removal import sweep
 from ingest.uploads.self_check import report_protection
+from ingest.upstream_lineage import trusted
 from lineage.cosigning import Cosigning, cosigners
 from lineage.errors import LineageError
 from lineage.keys import Signer, load_signer
@@ -152,8 +153,9 @@ def create_worker_app(
         parts: _Parts = context.additional_context["parts"]
         source = find_source(parts.sources, source_id)
         tools = Tools(
-            parts.pool, parts.sources, settings.page_size, patience_of(settings), drift_share=settings.drift_share
-        )
+            parts.pool, parts.sources, settings.page_size, patience_of(settings), drift_share=settings.drift_share,
+            trust=trusted(LineageSettings()), networks=settings.asset_networks_allowed(),
+        )  # fmt: skip
         if source.offers == "collections":
             progress = await harvest_collections(source, tools)
         else:

@@ -49,15 +49,17 @@ class Registrant:
         name: the caller's.
         origin: how traces name him, like an e-mail address.
         may_pass_on: an operator, who may bring other services' traces, with their own id, time and origin.
+        source: of the event; another than "own" is a source that was harvested, from whose service the traces come.
     """
 
     name: str
     origin: str
     may_pass_on: bool = False
+    source: str = _OWN
 
     @property
     def actor(self) -> str:
-        return f"user:{self.name}"
+        return f"user:{self.name}" if self.source == _OWN else f"harvest:{self.source}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +216,9 @@ def _event(kind: Kind, judged: Judged, registrant: Registrant, collection: str |
         body["trace"]["timestamp"] = trace.timestamp.isoformat(timespec="microseconds").replace("+00:00", "Z")
     if verdict.key_sha256 is not None:
         body["key_sha256"] = verdict.key_sha256.hex()
-    return Event(uuid7(), kind, trace.name, _OWN, collection, item, registrant.actor, datetime.now(UTC), body)
+    return Event(
+        uuid7(), kind, trace.name, registrant.source, collection, item, registrant.actor, datetime.now(UTC), body
+    )
 
 
 async def _store(
