@@ -45,12 +45,16 @@ async def resolve(host: str, port: int) -> list[str]:
 
 
 class PinnedBackend(httpcore.AsyncNetworkBackend):
-    """Connects to public addresses, and to those of the networks that the operator allows besides."""
+    """Connects to public addresses (unless it is not `is_open`), and to those of the networks that the operator allows."""
 
     def __init__(
-        self, allowed: tuple[Network, ...], resolver: Callable[[str, int], Awaitable[list[str]]] = resolve
+        self,
+        allowed: tuple[Network, ...],
+        resolver: Callable[[str, int], Awaitable[list[str]]] = resolve,
+        *,
+        is_open: bool = True,
     ) -> None:
-        self._allowed, self._resolver = allowed, resolver
+        self._allowed, self._resolver, self._is_open = allowed, resolver, is_open
         self._inner = httpcore.AnyIOBackend()
 
     async def connect_tcp(
@@ -68,9 +72,14 @@ class PinnedBackend(httpcore.AsyncNetworkBackend):
             raise httpcore.ConnectTimeout("no address in time") from error
         except (OSError, UnicodeError) as error:
             raise httpcore.ConnectError("no address") from error
-        if not addresses or not all(is_public(one, self._allowed) for one in addresses):
+        if not addresses or not all(map(self._may_ask, addresses)):
             raise HostRefused(host)
         return await self._inner.connect_tcp(addresses[0], port, timeout, local_address, socket_options)
+
+    def _may_ask(self, address: str) -> bool:
+        if self._is_open:
+            return is_public(address, self._allowed)
+        return any(ip_address(address.partition("%")[0]) in network for network in self._allowed)
 
     async def connect_unix_socket(self, *_: Any, **__: Any) -> httpcore.AsyncNetworkStream:
         """Never."""

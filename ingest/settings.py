@@ -50,6 +50,10 @@ class IngestSettings(RasterSettings):
         "",
         description="Networks that rasters of sources may be read from though they are not of the public internet, with commas between.",
     )
+    webhook_networks: str = Field(
+        "",
+        description="Networks that alerts may be sent to though they are not of the public internet, also by http, with commas between.",
+    )
     drift_share: float = Field(
         0.1,
         ge=0,
@@ -122,7 +126,7 @@ class IngestSettings(RasterSettings):
         SecretStr(""), validation_alias="AWS_SECRET_ACCESS_KEY", description="Secret of that access key."
     )
 
-    @field_validator("asset_networks")
+    @field_validator("asset_networks", "webhook_networks")
     @classmethod
     def _are_networks(cls, value: str) -> str:
         parse_networks(value)
@@ -131,3 +135,7 @@ class IngestSettings(RasterSettings):
     def asset_networks_allowed(self) -> tuple[Network, ...]:
         """Networks that files of sources may be read from besides the public internet."""
         return parse_networks(self.asset_networks)
+
+    def webhook_networks_allowed(self) -> tuple[Network, ...]:
+        """Networks that alerts may be sent to besides the public internet."""
+        return parse_networks(self.webhook_networks)

@@ -27,6 +27,7 @@ from db.errors import DatabaseUnavailable
 from db.pools import Connection, Pool, open_pool
 from db.queries import sql
 from db.settings import DatabaseSettings
+from ingest.alerting import posting, send_alerts
 from ingest.collection_files import ensure_collections
 from ingest.collection_harvest import COLLECTIONS, harvest_collections
 from ingest.errors import SourceInvalid, UpstreamChanged, UpstreamUnavailable
@@ -64,6 +65,8 @@ FOLLOW_ALL = "follow_all"
 PROCESS_UPLOAD = "process_upload"
 #: Seconds between looks for items that others have stored.
 PACKING_S = 5.0
+#: Seconds between looks for alerts that are to be sent.
+ALERTS_S = 2.0
 #: Seconds between looks for footprints that have come or gone.
 DENSITY_S = 2.0
 #: Seconds between rounds of making summaries anew, and between looks for indexes that wait to be built.
@@ -239,7 +242,10 @@ async def _work_while_connected(
     database = resolve(database)  # the private cluster may have come back on another port
     app = create_worker_app(settings, database, sources)
     signer, published = load_signer(LineageSettings()), Published.of(LineageSettings())
-    async with open_pool(database) as pool, app.open_async(), httpx.AsyncClient(timeout=WITNESS_S) as http:
+    async with (
+        open_pool(database) as pool, app.open_async(), httpx.AsyncClient(timeout=WITNESS_S) as http,
+        posting(pool, settings.public_url, settings.webhook_networks_allowed()) as post,
+    ):  # fmt: skip
         cosigning = Cosigning(cosigners(LineageSettings().log_witnesses.split()), http)
         parts = _Parts(settings, pool, sources)
         await adopt_files(pool, settings.collections_dir)
@@ -253,6 +259,7 @@ async def _work_while_connected(
                 group.create_task(
                     _every(settings.sequencer_interval_s, lambda: _unharmed(lambda: project(pool), "the graph"))
                 ),
+                group.create_task(_every(ALERTS_S, lambda: _unharmed(lambda: send_alerts(post), "alerts"))),
                 group.create_task(_every(PACKING_S, lambda: pack_waiting(pool))),
                 group.create_task(
                     _every(PACKING_S, lambda: _unharmed(lambda: settle_past_items(pool), "documents of the past"))

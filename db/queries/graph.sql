@@ -319,3 +319,11 @@ from lineage.entity_item as i join lineage.event as e on e.collection = i.collec
 where i.entity = any ($1::uuid[]) and e.kind in ('WITHDRAW', 'OBSOLETE', 'DELETE', 'REPLACE', 'RESTORE') and e.seq >= $2
     and e.seq < $5 and lineage.may_see(e.collection, e.item_id, $3::text[])
 order by e.seq limit $4;
+
+-- name: item_facts
+-- What items that the caller has seen say of their lineage.
+select collection, item_id, status, log_index, edges::text as edges from lineage.item_facts($1::text[], $2::text[], $3::text[], $4::text[]);
+
+-- name: present_event
+-- The event that made an item what it is, for those who may see it.
+select lineage.present_event($1, $2, $3::text[]) as id;
