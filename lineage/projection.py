@@ -22,6 +22,8 @@ _ASIDE = frozenset({Kind.VERIFY, Kind.CORRECT})
 _OWN = "own"
 #: Parents of one child that hold at a time; more are not taken in.
 MOST_PARENTS = 10_000
+#: The same of what documents of other items tell: they leave room for what its own events tell.
+MOST_TOLD_BY_OTHERS = 1000
 
 
 def fold(state: State, facts: Iterable[Fact]) -> None:
@@ -220,20 +222,34 @@ def _rule_of(entry: Mapping[str, Any]) -> Rule:
 
 def _link(state: State, edge: Edge) -> None:
     """Let an edge hold from now on, unless one as strong does; what is inferred gives way to what is told."""
-    holding = state.edges[edge.child]
-    if len(holding) >= MOST_PARENTS:
+    holding, is_own = state.edges[edge.child], _is_of_itself(state, edge)
+    if len(holding) >= (MOST_PARENTS if is_own else MOST_TOLD_BY_OTHERS):
         return
     for one in list(holding):
         is_same = one.parent == edge.parent and one.role == edge.role
-        if is_same and STRENGTH[one.assertion] >= STRENGTH[edge.assertion] and one.confidence >= edge.confidence:
+        is_weaker = STRENGTH[one.assertion] < STRENGTH[edge.assertion] or one.confidence < edge.confidence
+        if is_same and not is_weaker and (not is_own or _is_of_itself(state, one)):
             return
         gives_way = one.assertion == INFERRED != edge.assertion and one.role == edge.role == INPUT
-        if is_same or gives_way:
+        is_replaced = is_same and (edge.assertion != INFERRED or _is_of_itself(state, one))
+        if is_own and (is_replaced or gives_way):
             _end(state, one, edge.seq)
     key = (edge.child, edge.parent, edge.role, edge.seq)
     if key not in state.touched_edges:
         holding.append(edge)
         state.touched_edges[key] = edge
+
+
+def _is_of_itself(state: State, edge: Edge) -> bool:
+    """Whether a product's own events, or names alone, tell the edge.
+
+    What another item's document says of it stands beside that, and ends nothing: whoever writes first could else say where a product
+    comes from that the catalogue gets later, or let an item that few may see hide it.
+    """
+    if edge.told_in is None or edge.told_of is None:
+        return True
+    located = state.places.get((edge.told_in, edge.told_of))
+    return located is not None and located.entity == edge.child
 
 
 def _end(state: State, edge: Edge, seq: int) -> None:
@@ -285,7 +301,7 @@ def _may_be_parent(name: Name, child: Name) -> bool:
 def _infer_one(state: State, child: Name, members: Sequence[Name], seq: int) -> None:
     identity = product_id(child.stem)
     holding = state.edges[identity]
-    if any(one.role == INPUT and one.assertion != INFERRED for one in holding):
+    if any(one.role == INPUT and one.assertion != INFERRED and _is_of_itself(state, one) for one in holding):
         return
     found = inferred_parent(child, members)
     inferred = [one for one in holding if one.assertion == INFERRED and one.rule.startswith("R")]

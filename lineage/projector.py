@@ -18,6 +18,7 @@ from db.queries import sql
 from lineage.names import item_id, product_id, read, stem_of
 from lineage.projected import Edge, Entity, Fact, ItemVersion, Located, Place, Run, State
 from lineage.projection import fold, is_original, parent_id, parents_told, subject_id
+from lineage.rules import INFERRED
 
 BATCH = 2000
 
@@ -130,12 +131,8 @@ def _want_parents(found: _Wanted, fact: Fact, body: dict[str, Any]) -> None:
 
 async def _read(conn: Connection, facts: Sequence[Fact]) -> State:
     wanted, state = _wanted(facts), State()
-    places = sorted(wanted.places)
-    asked = (orjson.dumps([_at(place) for place in places]).decode(),)
-    for row in await (await conn.execute(sql("graph.places"), asked)).fetchall():
-        located = Located(row["entity"], row["status"], row["successor"], row["first_seq"], row["status_seq"])
-        state.places[row["collection"], row["item_id"]] = located
-        wanted.children.add(row["entity"])
+    asked = await _read_places(conn, state, wanted.places)
+    wanted.children |= {located.entity for located in state.places.values()}
     if wanted.families:
         for row in await (
             await conn.execute(sql("graph.families"), (f"{{{','.join(sorted(wanted.families))}}}",))
@@ -151,6 +148,8 @@ async def _read(conn: Connection, facts: Sequence[Fact]) -> State:
         )
     for row in await (await conn.execute(sql("graph.holding_edges"), (_uuids(wanted.children),))).fetchall():
         state.edges[row["child"]].append(Edge(**row))
+    tellers = {(one.told_in, one.told_of) for held in state.edges.values() for one in held if one.assertion != INFERRED}
+    await _read_places(conn, state, {(one, other) for one, other in tellers if one and other} - wanted.places)
     for row in await (await conn.execute(sql("graph.open_versions"), asked)).fetchall():
         place = row.pop("collection"), row.pop("item_id")
         digest = row.pop("item_sha256")
@@ -162,6 +161,16 @@ async def _read(conn: Connection, facts: Sequence[Fact]) -> State:
         cursor = await conn.execute(sql("graph.runs"), (list(wanted.runs),))
         state.runs = {row["id"]: Run(**row) for row in await cursor.fetchall()}
     return state
+
+
+async def _read_places(conn: Connection, state: State, places: Iterable[Place]) -> tuple[str]:
+    """Take what is known of these places into the state; returns the parameter that names them."""
+    asked = (orjson.dumps([_at(place) for place in sorted(places)]).decode(),)
+    if asked[0] != "[]":
+        for row in await (await conn.execute(sql("graph.places"), asked)).fetchall():
+            located = Located(row["entity"], row["status"], row["successor"], row["first_seq"], row["status_seq"])
+            state.places[row["collection"], row["item_id"]] = located
+    return asked
 
 
 def _subjects(facts: Iterable[Fact], state: State) -> set[UUID]:
