@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 #: Webhooks of one round, and how many of them at once; alerts that one gets in a round; seconds until its next.
 _ROUND, _AT_ONCE, _ALERTS = 20, 4, 20
 _BETWEEN_S = 10.0
+#: The same where all ancestors of somebody's items have to be looked up.
+_MINE_S = 60.0
 #: Numbers of the log that one round looks through.
 _SCANNED = 10_000
 #: Seconds for one answer.
@@ -106,6 +108,8 @@ async def _send(posting: Posting, row: Any) -> int:
         await _execute(posting, "webhook.sent", row["watch_id"], alert["seq"] + 1)
     is_whole = len(alerts) < _ALERTS
     pause_s = 0.0 if is_whole and (upto < size or not alerts) else _BETWEEN_S
+    if row["entity"] is None and news and news["has_news"]:
+        pause_s = _MINE_S
     await _execute(posting, "webhook.rest", row["watch_id"], upto if is_whole else row["next_seq"], pause_s)
     return len(alerts)
 

@@ -18,6 +18,7 @@ from typing import Any
 from urllib.parse import quote
 
 import httpx
+import psycopg
 
 from db.pools import Connection, Pool
 from db.queries import sql
@@ -44,6 +45,10 @@ log = logging.getLogger(__name__)
 _LATER_S, _MOST_TRIES = 86_400.0, 4
 #: Tries of one request; the next harvest asks again.
 _ATTEMPTS = 3
+#: Products in a row with an answer that is none, after which no more are asked about now.
+_FAULTS = 3
+#: What the database does not take: longer or stranger texts than any trace has.
+_UNFIT = (psycopg.DataError, psycopg.IntegrityError)
 _ARCHIVES = (".SAFE", ".SEN3")
 
 
@@ -121,10 +126,21 @@ async def ask(source: Source, collection: str, asking: Asking) -> Answered:
         return done
     try:
         async with _clients(source, source.provenance, asking) as clients:
+            faults = 0
             for row in rows:
                 done.asked += 1
-                await _ask_one(source, collection, row, clients, asking, done)
-    except (UpstreamUnavailable, UpstreamChanged) as error:
+                try:
+                    await _ask_one(source, collection, row, clients, asking, done)
+                    faults = 0
+                except UpstreamChanged as error:  # perhaps this product alone
+                    await _later(asking.pool, source, collection, row)
+                    faults += 1
+                    if faults == _FAULTS:
+                        raise UpstreamUnavailable(str(error)) from error
+                except UpstreamUnavailable:
+                    await _behind_others(asking.pool, source, collection, row)
+                    raise
+    except UpstreamUnavailable as error:
         log.warning("upstream lineage cannot be asked now", extra={"source": source.id, "reason": str(error)})
     log.info(
         "upstream lineage asked",
@@ -186,9 +202,8 @@ async def _ask_one(
             found = await _traces(clients.traces, source, row["product"])
             done.traces += await _keep_traces(asking, source, collection, row, found)
     except _NothingThere:
-        async with asking.pool.connection() as conn:
-            await conn.execute(sql("due.later"), (*key, _LATER_S * 2 ** row["tries"], _MOST_TRIES))
-    except (TraceInvalid, DocumentInvalid, DocumentRefused, HostRefused, EventInvalid) as error:
+        await _later(asking.pool, source, collection, row)
+    except (TraceInvalid, DocumentInvalid, DocumentRefused, HostRefused, EventInvalid, *_UNFIT) as error:
         done.refused += 1
         code = getattr(error, "code", type(error).__name__)
         log.warning(
@@ -196,6 +211,19 @@ async def _ask_one(
         )  # fmt: skip
         async with asking.pool.connection() as conn:
             await conn.execute(sql("due.done"), (*key, row["product"], row["href"]))
+
+
+async def _later(pool: Pool, source: Source, collection: str, row: JSON) -> None:
+    """Another day, and after some of them never."""
+    key = (source.id, collection, row["item_id"], row["asset"])
+    async with pool.connection() as conn:
+        await conn.execute(sql("due.later"), (*key, _LATER_S * 2 ** row["tries"], _MOST_TRIES))
+
+
+async def _behind_others(pool: Pool, source: Source, collection: str, row: JSON) -> None:
+    """The next harvest asks about others first: one product must not keep all from being asked about."""
+    async with pool.connection() as conn:
+        await conn.execute(sql("due.behind_others"), (source.id, collection, row["item_id"], row["asset"]))
 
 
 # Traces

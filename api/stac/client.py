@@ -121,9 +121,8 @@ class Client(CoreCrudClient):  # type: ignore[misc]
         found = await searcher.page(search, 1, None, principals_of(request))
         if not found.features:
             raise await self._missing(within.collections[0], item_id, request)
-        return tagged(
-            FeatureWriter(root_of(request)).write(found.features[0], None), GEOJSON, headers=headers_of(request)
-        )
+        (item,) = await with_lineage(request, found.features)
+        return tagged(FeatureWriter(root_of(request)).write(item, None), GEOJSON, headers=headers_of(request))
 
     def model_of(self, arguments: Mapping[str, Any]) -> PgstacSearch:
         """A GET's parameters as the model of a POST."""

@@ -34,6 +34,10 @@ with gone as (
 update federator.lineage_due set tries = tries + 1, due_at = now() + make_interval(secs => $5)
 where source_id = $1 and collection_id = $2 and item_id = $3 and asset = $4 and tries + 1 < $6;
 
+-- name: behind_others
+-- The upstream did not answer about it.
+update federator.lineage_due set due_at = clock_timestamp() where source_id = $1 and collection_id = $2 and item_id = $3 and asset = $4;
+
 -- name: still_there
 -- Locked against a withdrawal meanwhile: nothing is told of an item that is gone.
 select true as is_there from federator.harvested_item where collection_id = $1 and item_id = $2 and withdrawn_at is null for share;

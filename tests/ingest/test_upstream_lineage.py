@@ -159,6 +159,17 @@ async def test_a_run_asks_about_no_more_products_than_it_may(bench: Bench) -> No
     assert len(upstream.asked) == 3, "two of this month were asked before"
 
 
+async def test_one_product_does_not_keep_others_from_being_asked_about(bench: Bench) -> None:
+    upstream = Upstream(3)
+    upstream.traces = {f"{name(0)}.zip": httpx.Response(500), f"{name(1)}.zip": httpx.Response(400)}
+    upstream.traces[f"{name(2)}.zip"] = [signed(2)]
+    await upstream.run(bench, WITH_TRACES)
+    assert upstream.asked == [f"{name(0)}.zip"]
+    await upstream.run(bench, WITH_TRACES)
+    assert upstream.asked[1:] == [f"{name(1)}.zip", f"{name(2)}.zip", f"{name(0)}.zip"]
+    assert (len(await kept(bench)), await waiting(bench)) == (1, 2)
+
+
 @pytest.mark.parametrize(
     "answer",
     [
