@@ -225,14 +225,14 @@ def _link(state: State, edge: Edge) -> None:
     holding, is_own = state.edges[edge.child], _is_of_itself(state, edge)
     if len(holding) >= (MOST_PARENTS if is_own else MOST_TOLD_BY_OTHERS):
         return
-    for one in list(holding):
-        is_same = one.parent == edge.parent and one.role == edge.role
-        is_weaker = STRENGTH[one.assertion] < STRENGTH[edge.assertion] or one.confidence < edge.confidence
-        if is_same and not is_weaker and (not is_own or _is_of_itself(state, one)):
-            return
+    same = [one for one in holding if one.parent == edge.parent and one.role == edge.role]
+    rivals = [one for one in same if not is_own or _is_of_itself(state, one)]
+    if any(STRENGTH[one.assertion] >= STRENGTH[edge.assertion] and one.confidence >= edge.confidence for one in rivals):
+        return  # before any is ended: in which order they are held depends on where they were read
+    replaced = rivals if edge.assertion == INFERRED else same
+    for one in list(holding) if is_own else ():
         gives_way = one.assertion == INFERRED != edge.assertion and one.role == edge.role == INPUT
-        is_replaced = is_same and (edge.assertion != INFERRED or _is_of_itself(state, one))
-        if is_own and (is_replaced or gives_way):
+        if one in replaced or gives_way:
             _end(state, one, edge.seq)
     key = (edge.child, edge.parent, edge.role, edge.seq)
     if key not in state.touched_edges:

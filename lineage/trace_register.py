@@ -26,6 +26,8 @@ from lineage.trace_trust import NOBODY, Trust, certificate_sha256, identities
 from lineage.trace_verdict import HASH_NAMES, Verdict, certificate_of, judge
 
 MAX_TRACES = 50
+#: Parents of a product that one trace tells.
+MAX_INPUTS = 1000
 _DIGEST_CHARACTERS = 64
 _OWN = "own"
 
@@ -216,6 +218,10 @@ def _event(kind: Kind, judged: Judged, registrant: Registrant, collection: str |
         body["trace"]["timestamp"] = trace.timestamp.isoformat(timespec="microseconds").replace("+00:00", "Z")
     if verdict.key_sha256 is not None:
         body["key_sha256"] = verdict.key_sha256.hex()
+    if registrant.source != _OWN and verdict.signature == "ok":
+        # Rule R1. What Copernicus names without a hash are the tile and the datastrip of the product itself.
+        inputs = [{"name": one["name"], "hash": one["hash"]} for one in trace.product["inputs"] or [] if one["hash"]]
+        body |= {"inputs": inputs[:MAX_INPUTS]} if inputs else {}
     return Event(
         uuid7(), kind, trace.name, registrant.source, collection, item, registrant.actor, datetime.now(UTC), body
     )

@@ -28,6 +28,7 @@ from ingest.source_files import read_source
 from ingest.upstream_lineage import Asking, ask, names_to_ask
 from lineage import trace
 from lineage.keys import Signer, load_signer
+from lineage.projector import project
 from lineage.sequencer import sequence
 from lineage.settings import LineageSettings
 from tests.ingest.bench import FIRST, L1C, MAPPING, Bench
@@ -138,6 +139,22 @@ async def test_traces_are_kept_word_for_word_with_their_verdict_and_passed_on(be
     upstream.asked.clear()
     await upstream.run(bench, WITH_TRACES)
     assert upstream.asked == [], "nothing is due and nothing has changed"
+
+
+async def test_parents_that_a_signed_trace_names_by_hash_are_explicit(bench: Bench, keys: Signer) -> None:
+    upstream = Upstream(2)
+    parents = [{"name": "S2B_OPER_MSI_L0__PARENT.SAFE", "hash": "ab" * 32}, {"name": "ITS_OWN_TILE", "hash": ""}]
+    forged = {**signed(1, inputs=parents), "event": "COPY"}
+    upstream.traces = {f"{name(0)}.zip": [signed(0, inputs=parents)], f"{name(1)}.zip": [forged]}
+    await upstream.run(bench, WITH_TRACES)
+    await sequence(bench.pool, keys)
+    await project(bench.pool)
+    edges = await bench.rows(
+        "select c.name as child, p.name as parent, e.rule, e.assertion from lineage.edge as e "
+        "join lineage.entity as c on c.id = e.child join lineage.entity as p on p.id = e.parent"
+    )
+    child = name(0).removesuffix(".SAFE")
+    assert edges == [{"child": child, "parent": "S2B_OPER_MSI_L0__PARENT", "rule": "R1/1", "assertion": "explicit"}]
 
 
 async def test_a_service_that_is_down_spoils_no_harvest_and_is_asked_again(bench: Bench) -> None:
