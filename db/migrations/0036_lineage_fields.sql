@@ -50,13 +50,17 @@ begin
     select i.collection, i.item_id from lineage.entity_item as i where i.entity = any (seen[cardinality(roots) + 1:]);
 end $$;
 
--- Whether everybody may know something that an item came of.
+-- Whether everybody may know something that an item came of. Asked of row after row, most of which have nothing: it looks at the edges alone first.
 create function lineage.has_parent(in_collection text, which text) returns boolean language plpgsql stable as $$
+declare
+    own uuid := (select p.entity from lineage.entity_item as p where p.collection = in_collection and p.item_id = which);
 begin
+    if own is null or not exists (select from lineage.edge as e where e.child = own and e.role = 'input' and e.superseded_by is null) then
+        return false;
+    end if;
     return exists (
-        select from lineage.entity_item as p, lateral lineage.step(array[p.entity], true, '{}', 9223372036854775807, 0::real,
-            '{explicit,declared,inferred}', '{input}', null, null) as s
-        where p.collection = in_collection and p.item_id = which and s.shown <> 'hidden');
+        select from lineage.step(array[own], true, '{}', 9223372036854775807, 0::real, '{explicit,declared,inferred}', '{input}', null, null) as s
+        where s.shown <> 'hidden');
 end $$;
 
 create function lineage.status_of(in_collection text, which text) returns text language plpgsql stable as $$
