@@ -13,6 +13,7 @@ from api import feed
 from api.access import principals_of
 from api.parts import parts_of
 from api.problems import Problem
+from db.queries import sql
 from lineage import history, proof
 
 native = APIRouter(prefix="/lineage/v1", tags=["lineage"])
@@ -42,6 +43,18 @@ async def events_of_item(collection: str, item: str, request: Request) -> dict[s
             "item": item,
             "events": await history.events_of(conn, _name(collection), _name(item), principals_of(request)),
         }
+
+
+@native.get("/collections/{collection}/items/{item}/proof")
+async def proof_of_item(collection: str, item: str, request: Request) -> Response:
+    """Proof of the event that made an item what it is now. An event that has no number yet, and an item that is not there: 404."""
+    async with parts_of(request).pool.connection() as conn:
+        parameters = (_name(collection), _name(item), list(principals_of(request)))
+        row = await (await conn.execute(sql("graph.present_event"), parameters)).fetchone()
+        found = await proof.bundle(conn, row["id"], principals_of(request)) if row and row["id"] else None
+    if found is None:
+        raise Problem(404, "NOT_FOUND", "there is no such item in the log")
+    return Response(found, media_type="application/json")
 
 
 @native.get("/events")

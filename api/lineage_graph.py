@@ -214,9 +214,9 @@ async def json_body(request: Request) -> dict[str, Any]:
 
 async def _roots(conn: Connection, form: dict[str, Any], principals: tuple[str, ...]) -> list[graph.Node]:
     wanted = [product_id(name) for name in form["names"]]
-    for one in form["items"]:
-        if entity := await graph.entity_of_item(conn, one["collection"], one["item"], principals):
-            wanted.append(entity)
+    if form["items"]:
+        items = [(one["collection"], one["item"]) for one in form["items"]]
+        wanted += await graph.entities_of_items(conn, items, principals)
     if form["digests"]:
         wanted += await graph.entities_of_hashes(conn, form["digests"], principals)
     return await graph.known(conn, wanted, principals) if wanted else []

@@ -20,15 +20,13 @@ from api.parts import parts_of
 from api.problems import Problem
 from db.pools import Connection
 from db.queries import sql
-from lineage import graph, history
+from lineage import graph, history, watching
 from lineage.ids import uuid7
 from lineage.names import product_id, stem_of
 
 router = APIRouter(prefix="/lineage/v1/watches", tags=["lineage"])
 
 MAX_WATCHES = 100
-#: What of a caller's own is looked at, and how many ancestors of it.
-MAX_MINE, MAX_ANCESTORS = 10_000, 100_000
 _BODY = {
     "requestBody": {
         "required": True,
@@ -49,7 +47,8 @@ _BODY = {
 }
 
 
-def _owner(caller: Caller) -> str:
+def owner_of(caller: Caller) -> str:
+    """As watches name him."""
     return f"user:{caller.name}"
 
 
@@ -61,7 +60,7 @@ async def watch(request: Request) -> Response:
     async with parts_of(request).pool.connection() as conn:
         kind, entity, name = await _target(conn, caller, body)
         identity, size = uuid7(), await graph.log_size(conn)
-        parameters = (identity, _owner(caller), kind, entity, name, size, MAX_WATCHES)
+        parameters = (identity, owner_of(caller), kind, entity, name, size, MAX_WATCHES)
         row = await (await conn.execute(sql("graph.put_watch"), parameters)).fetchone()
     if row is None:
         raise Problem(409, "TOO_MANY_WATCHES", f"at most {MAX_WATCHES} watches", limit=MAX_WATCHES)
@@ -92,7 +91,8 @@ def _shown(request: Request, row: Any) -> dict[str, Any]:
     return {
         "id": str(row["id"]), "kind": row["kind"], "name": row["name"], "from_seq": row["from_seq"],
         "created_at": row["created_at"].isoformat(),
-        "links": [{"rel": "self", "href": here}, {"rel": "alerts", "href": f"{here}/alerts"}],
+        "links": [{"rel": "self", "href": here}, {"rel": "alerts", "href": f"{here}/alerts"},
+                  {"rel": "webhook", "href": f"{here}/webhook"}],
     }  # fmt: skip
 
 
@@ -101,16 +101,17 @@ async def watches(request: Request) -> dict[str, Any]:
     """The caller's watches."""
     caller = known(request)
     async with parts_of(request).pool.connection() as conn:
-        rows = await (await conn.execute(sql("graph.watches"), (_owner(caller), None))).fetchall()
+        rows = await (await conn.execute(sql("graph.watches"), (owner_of(caller), None))).fetchall()
     return {"watches": [_shown(request, row) for row in rows]}
 
 
-async def _one(conn: Connection, caller: Caller, watch_id: str) -> Any:
+async def watch_of(conn: Connection, caller: Caller, watch_id: str) -> Any:
+    """One of the caller's watches. Raises Problem: 404."""
     try:
         identity = UUID(watch_id)
     except ValueError:
         raise not_found() from None
-    row = await (await conn.execute(sql("graph.watches"), (_owner(caller), identity))).fetchone()
+    row = await (await conn.execute(sql("graph.watches"), (owner_of(caller), identity))).fetchone()
     if row is None:
         raise not_found()
     return row
@@ -121,7 +122,7 @@ async def one_watch(watch_id: str, request: Request) -> dict[str, Any]:
     """One of the caller's watches."""
     caller = known(request)
     async with parts_of(request).pool.connection() as conn:
-        return _shown(request, await _one(conn, caller, watch_id))
+        return _shown(request, await watch_of(conn, caller, watch_id))
 
 
 @router.delete("/{watch_id}", status_code=204)
@@ -129,8 +130,8 @@ async def forget(watch_id: str, request: Request) -> Response:
     """Watch no more."""
     caller = known(request)
     async with parts_of(request).pool.connection() as conn:
-        found = await _one(conn, caller, watch_id)
-        await conn.execute(sql("graph.drop_watch"), (_owner(caller), found["id"]))
+        found = await watch_of(conn, caller, watch_id)
+        await conn.execute(sql("graph.drop_watch"), (owner_of(caller), found["id"]))
     return Response(status_code=204)
 
 
@@ -146,23 +147,9 @@ async def alerts(
     """What happened since the watch was set: WITHDRAW, OBSOLETE, REPLACE, DELETE, and RESTORE, which ends a withdrawal."""
     caller = known(request)
     async with parts_of(request).pool.connection() as conn:
-        found = await _one(conn, caller, watch_id)
+        found = await watch_of(conn, caller, watch_id)
         size = await graph.log_size(conn)
-        entities = [found["entity"]] if found["entity"] else await _ancestors(conn, caller, size)
-        parameters = (entities, max(from_seq, found["from_seq"]), list(caller.principals), limit, size)
-        rows = await (await conn.execute(sql("graph.alerts"), parameters)).fetchall()
+        first = max(from_seq, found["from_seq"])
+        rows = await watching.alerts(conn, found["entity"], owner_of(caller), caller.principals, first, size, limit)
     following = rows[-1]["seq"] + 1 if len(rows) == limit else size
     return {"alerts": [history.shown(row) for row in rows], "next_seq": following}
-
-
-async def _ancestors(conn: Connection, caller: Caller, size: int) -> list[UUID]:
-    """All that the caller's own items came of, as far as he may see it."""
-    rows = await (await conn.execute(sql("graph.mine"), (_owner(caller), MAX_MINE))).fetchall()
-    roots = await graph.known(conn, [row["id"] for row in rows], caller.principals)
-    found: list[UUID] = []
-    async for step in graph.walk(conn, roots, upward=True, wanted=graph.Filter(tuple(caller.principals), size)):
-        if step.node is not None and step.link is not None and step.node.kind != "redacted":
-            found.append(UUID(step.node.id))
-            if len(found) >= MAX_ANCESTORS:
-                break
-    return found

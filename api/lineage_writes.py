@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import zlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -13,7 +12,6 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 
 import orjson
 from fastapi import APIRouter
-from psycopg.types.json import Jsonb
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -29,9 +27,10 @@ from ingest.edits.author import Author, in_transaction
 from lineage import documents, names, run_events
 from lineage import log as lineage_log
 from lineage.commitments import commit_to
+from lineage.document_register import DocumentRefused, Subject, Teller, read_document, tell
 from lineage.events import Event, Kind
 from lineage.ids import uuid7
-from lineage.rules import R1, tile_rule
+from lineage.rules import R1
 
 router = APIRouter(prefix="/lineage/v1", tags=["lineage"])
 
@@ -72,13 +71,7 @@ async def tell_document(collection: CollectionName, item: ItemName, request: Req
     """
     author = author_of(require(request, SCOPE))
     data = await read_body(request, documents.MAX_BYTES)
-    try:
-        read = await asyncio.to_thread(documents.read, data)
-    except documents.DocumentInvalid as error:
-        raise Problem(400, "DOCUMENT_INVALID", str(error)) from None
-    if not read.parents and not read.tile:
-        raise Problem(422, "DOCUMENT_SAYS_NOTHING", "the document names no parent of the product")
-    sha256, kept = await asyncio.to_thread(lambda: (hashlib.sha256(data).digest(), zlib.compress(data, 6)))
+    teller = Teller("own", author.actor)
 
     async def work(conn: Connection) -> tuple[bool, list[dict[str, Any]]]:
         told = await _item(conn, author, collection, item)
@@ -86,54 +79,17 @@ async def tell_document(collection: CollectionName, item: ItemName, request: Req
             raise not_found()
         if not told.may_write:
             raise Problem(403, "NOT_ALLOWED", "only who may write the item may tell where it comes from")
-        inputs, derivations = await _parents(conn, read, item)
-        derivations = await _of_nobodys(conn, derivations)
-        claim = (
-            collection, item, sha256, told.entity, author.actor, kept, "read",
-            Jsonb({"kind": read.kind, "parents": len(inputs) + len(derivations)}),
-        )  # fmt: skip
-        row = await (await conn.execute(sql("graph.put_claim"), claim)).fetchone()
-        if row is not None:
-            body = {
-                "document": {"kind": read.kind, "sha256": sha256.hex(), "size": len(data)}, "inputs": inputs, "derivations": derivations,
-                "software": read.software, **({"facility": read.facility} if read.facility else {}),
-            }  # fmt: skip
-            await lineage_log.append(conn, _event(Kind.CORRECT, item, collection, item, author, body))
-        return row is not None, inputs
+        return await tell(conn, document, teller, Subject(collection, item, item, told.entity))
 
-    is_new, inputs = await in_transaction(parts_of(request).pool, work)
-    answer = {"kind": read.kind, "sha256": sha256.hex(), "parents": inputs}
+    try:
+        document = await asyncio.to_thread(read_document, data)
+        is_new, inputs = await in_transaction(parts_of(request).pool, work)
+    except documents.DocumentInvalid as error:
+        raise Problem(400, "DOCUMENT_INVALID", str(error)) from None
+    except DocumentRefused as error:
+        raise Problem(422, error.code, str(error), **error.facts) from None
+    answer = {"kind": document.read.kind, "sha256": document.sha256.hex(), "parents": inputs}
     return JSONResponse(answer, status_code=201 if is_new else 200)
-
-
-async def _parents(
-    conn: Connection, read: documents.Lineage, item: str
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """`inputs` and `derivations` of an event; the tile's parent as the catalogue that everybody sees has it.
-
-    Raises:
-        Problem: 422: the document is of another product.
-    """
-    child = names.read(names.stem_of(item))
-    if read.product and names.stem_of(read.product) != names.stem_of(item):
-        raise Problem(422, "DOCUMENT_OF_ANOTHER", "the document is of another product", product=read.product)
-    inputs, derivations, wanted = documents.inputs_of(read, child)
-    if read.tile and wanted is None:
-        raise Problem(422, "DOCUMENT_OF_ANOTHER", "the tile in the document is not of this product")
-    if wanted is not None and child is not None:
-        rows = await (await conn.execute(sql("graph.visible_family"), (child.family,))).fetchall()
-        candidates = [one for row in rows if (one := names.read(row["name"])) is not None]
-        parent, rule = tile_rule(wanted, candidates)
-        inputs.append({"name": parent, "rule": rule.id, "assertion": rule.assertion, "confidence": rule.confidence})
-    return inputs, derivations
-
-
-async def _of_nobodys(conn: Connection, derivations: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What a document says of products that the catalogue has is left out: those have documents, writers and readers of their own."""
-    children = [names.product_id(one["child"]) for one in derivations]
-    row = await (await conn.execute(sql("graph.held"), (children,))).fetchone()
-    held = set(row["held"]) if row else set()
-    return [one for one, child in zip(derivations, children, strict=True) if child not in held]
 
 
 def _event(

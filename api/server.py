@@ -25,8 +25,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.supervisors import Multiprocess
 
 from api.ending import ending_of
-from api.recycling import MemoryMark
 from api.inlet import offer
+from api.recycling import MemoryMark
 from api.settings import ApiSettings
 
 log = logging.getLogger(__name__)

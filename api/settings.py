@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from ingest.outside import Network as Network
+from ingest.outside import parse_networks as parse_networks
 
 #: Signatures with two keys, of which only the public one is known here.
 PUBLIC_KEY_ALGORITHMS = frozenset(
@@ -17,14 +19,6 @@ PUBLIC_KEY_ALGORITHMS = frozenset(
 def _listed(text: str) -> list[str]:
     """Words between commas."""
     return [word.strip() for word in text.split(",") if word.strip()]
-
-
-Network = IPv4Network | IPv6Network
-
-
-def parse_networks(text: str) -> tuple[Network, ...]:
-    """Addresses and networks, with commas between. Raises ValueError."""
-    return tuple(ip_network(one) for one in _listed(text))
 
 
 class ApiSettings(BaseSettings):

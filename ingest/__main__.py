@@ -21,7 +21,7 @@ import typer
 from db import cluster
 from db.pools import open_pool
 from db.settings import DatabaseSettings
-from ingest import census_command, follow_command, quarantine_command, scrub_command, summaries_command
+from ingest import census_command, follow_command, lineage_command, quarantine_command, scrub_command, summaries_command
 from ingest.adapters import adapter_for
 from ingest.collection_crawl import crawl_collections
 from ingest.collection_files import ensure_collections
@@ -49,7 +49,9 @@ from ingest.operator_files import adopt_files
 from ingest.progress import shown, summary
 from ingest.settings import IngestSettings
 from ingest.source_files import load_sources
+from ingest.upstream_lineage import trusted
 from ingest.worker import defer_harvest, run_worker
+from lineage.settings import LineageSettings
 
 app = typer.Typer(
     help="Harvest upstream catalogues.", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
@@ -57,6 +59,7 @@ app = typer.Typer(
 app.add_typer(quarantine_command.app, name="quarantine")
 app.command(name="census")(census_command.census)
 app.command(name="follow")(follow_command.follow_command)
+app.command(name="lineage")(lineage_command.lineage_command)
 app.command(name="scrub")(scrub_command.scrub_command)
 app.command(name="summaries")(summaries_command.summaries_command)
 
@@ -198,11 +201,13 @@ async def _harvest_all(
     async with open_pool(database) as pool:
         await adopt_files(pool, settings.collections_dir)
         await ensure_collections(pool)
+        trust = trusted(LineageSettings())
         try:
             for order in orders:
                 tools = Tools(
-                    pool, all_sources, settings.page_size, patience_of(settings), drift_share=settings.drift_share
-                )
+                    pool, all_sources, settings.page_size, patience_of(settings), drift_share=settings.drift_share,
+                    trust=trust, networks=settings.asset_networks_allowed(),
+                )  # fmt: skip
                 result = await _harvest_one(order, tools, quiet=as_json)
                 results.append(result)
                 is_good = is_good and result["status"] == "done" and result["quarantined"] == 0

@@ -31,10 +31,13 @@ from ingest.collection_files import ensure_collections
 from ingest.errors import IngestError, UpstreamChanged
 from ingest.http import Patience, Traffic, open_client
 from ingest.model import CollectionMapping, Cursor, Page, Query, Source
+from ingest.outside import Network
 from ingest.page import Counts, Harvested, normalise, store_page, unchanged
 from ingest.settings import IngestSettings
 from ingest.store import RETRYABLE
+from ingest.upstream_lineage import Asking, ask
 from ingest.withdraw import follow_deletions
+from lineage.trace_trust import NOBODY, Trust
 
 log = logging.getLogger(__name__)
 
@@ -107,7 +110,7 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What a run works with. `inner` replaces the network's transport in tests."""
+    """What a run works with. `inner` replaces the network's transport in tests; `trust`, `networks`: see `ingest.upstream_lineage`."""
 
     pool: Pool
     sources: Mapping[str, Source]
@@ -116,6 +119,8 @@ class Tools:
     on_progress: Callable[[Progress], None] = lambda progress: None
     inner: httpx.AsyncBaseTransport | None = None
     drift_share: float = 0.1
+    trust: Trust = NOBODY
+    networks: tuple[Network, ...] = ()
 
 
 def patience_of(settings: IngestSettings) -> Patience:
@@ -254,6 +259,12 @@ async def _work(order: Order, tools: Tools, run_id: int, lock: Connection) -> Pr
             if is_whole and order.query == Query():
                 withdrawn = await follow_deletions(tools.pool, adapter, http, harvested)
                 progress = replace(progress, withdrawn=withdrawn)
+        if is_whole and order.query == Query():
+            await ask(
+                order.source,
+                order.mapping.id,
+                Asking(tools.pool, tools.patience, tools.trust, tools.networks, tools.inner),
+            )
     finally:
         await report_run(tools.pool, order, run_id, traffic, unread)
     if is_whole:

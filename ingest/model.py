@@ -73,6 +73,24 @@ class Signing:
 
 
 @dataclass(frozen=True, slots=True)
+class Provenance:
+    """What is asked of others about the products of a source, besides its records; nothing unless its file says so.
+
+    Attributes:
+        traces: base URL of a service in the shape of the Copernicus traceability service.
+        documents: keys of assets that hold a product's own metadata; read at the source's `asset_hosts` alone.
+        requests_per_second, requests_per_month: how often, all of it together.
+        per_run: most products that one harvest asks about.
+    """
+
+    traces: str | None = None
+    documents: tuple[str, ...] = ()
+    requests_per_second: float = 1.0
+    requests_per_month: int | None = None
+    per_run: int = 200
+
+
+@dataclass(frozen=True, slots=True)
 class Source:
     """One upstream that we harvest: the content of one TOML file.
 
@@ -96,6 +114,7 @@ class Source:
     requests_per_month: int | None = None  # what the account's contract allows, all collections together
     retry_after_unit: str = "s"  # s | ms: what a number in this source's Retry-After counts
     subscription: Subscription | None = None
+    provenance: Provenance | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import SettingsConfigDict
 
+from ingest.outside import Network, parse_networks
 from ingest.uploads.raster_settings import RasterSettings
 
 
@@ -45,6 +46,14 @@ class IngestSettings(RasterSettings):
         3600.0, ge=0, description="Longest pause in seconds that an upstream's Retry-After may impose."
     )
 
+    asset_networks: str = Field(
+        "",
+        description="Networks that rasters of sources may be read from though they are not of the public internet, with commas between.",
+    )
+    webhook_networks: str = Field(
+        "",
+        description="Networks that alerts may be sent to though they are not of the public internet, also by http, with commas between.",
+    )
     drift_share: float = Field(
         0.1,
         ge=0,
@@ -116,3 +125,17 @@ class IngestSettings(RasterSettings):
     store_secret: SecretStr = Field(
         SecretStr(""), validation_alias="AWS_SECRET_ACCESS_KEY", description="Secret of that access key."
     )
+
+    @field_validator("asset_networks", "webhook_networks")
+    @classmethod
+    def _are_networks(cls, value: str) -> str:
+        parse_networks(value)
+        return value
+
+    def asset_networks_allowed(self) -> tuple[Network, ...]:
+        """Networks that files of sources may be read from besides the public internet."""
+        return parse_networks(self.asset_networks)
+
+    def webhook_networks_allowed(self) -> tuple[Network, ...]:
+        """Networks that alerts may be sent to besides the public internet."""
+        return parse_networks(self.webhook_networks)

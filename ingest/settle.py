@@ -26,11 +26,12 @@ from ingest.errors import RecordRejected
 from ingest.model import JSON, Record, Source
 from ingest.normalise import MAPPING_VERSION
 from ingest.packing import without_nulls
+from ingest.republication import Republication, lateness, name_of, product_facts, republications
 from ingest.rows import item_range
 from ingest.store import delete_items, write_items
+from ingest.upstream_lineage import want
 from ingest.versions import Held, Version, resolve
 from lineage import log as lineage_log
-from lineage import multihash
 from lineage.canonical import item_sha256
 from lineage.events import Event, Kind
 from lineage.ids import uuid7
@@ -42,6 +43,8 @@ log = logging.getLogger(__name__)
 _DECISIONS = ("federation:backends", "federator:fields")
 #: Parents of one item that are taken from its links.
 MAX_INPUTS = 1000
+#: After these others may have more to say of the product.
+_ASKED_ABOUT = frozenset({Kind.REGISTER, Kind.COPY, Kind.REPLACE, Kind.RESTORE})
 _MIN_TIME = datetime.min.replace(tzinfo=UTC)
 
 
@@ -80,6 +83,7 @@ class _Change:
     content_sha256: bytes
     kind: Kind | None
     newest: Fresh | None
+    again: Republication | None
 
     @property
     def is_written(self) -> bool:
@@ -127,11 +131,20 @@ async def settle(
     versions = _resolved(collection, sources, fresh, rows)
     new = {one.held.key: one for one in fresh}
     its_own = {row["item_id"] for row in rows if row["source_id"] == cause.source_id}
-    changes = [_change(version, items.get(version.id), new, had_it=version.id in its_own) for version in versions]
+    spoke = _spoke_before(collection, sources, fresh, rows)
+    changes = [
+        _change(version, items.get(version.id), new, spoke, had_it=version.id in its_own) for version in versions
+    ]
     settled.item_of = {one.key: version.id for version in versions for one in version.members}
     settled.known = {(row["source_id"], row["record_id"]) for row in rows}
     gone = _gone(items, versions, rows, settled.item_of)
     await _write(conn, collection, changes, gone, items, cause)
+    asked = [
+        (one.version.id, one.version.name.product, one.newest.held.contribution.item.get("assets", {}))
+        for one in changes
+        if one.newest is not None and one.kind in _ASKED_ABOUT
+    ]
+    await want(conn, sources.get(cause.source_id), collection, asked)
     await _move(conn, collection, rows, settled.item_of, set(new))
     return settled
 
@@ -165,13 +178,42 @@ def _renormalised(collection: str, sources: Mapping[str, Source], row: Any) -> l
         return []
 
 
-def _change(version: Version, before: Any, fresh: Mapping[tuple[str, str], Fresh], *, had_it: bool) -> _Change:
-    """What becomes of one item; `had_it` tells whether the source that causes it held the item before."""
+def _spoke_before(
+    collection: str, sources: Mapping[str, Source], fresh: Sequence[Fresh], rows: Sequence[Any]
+) -> dict[tuple[str, str, str], Held]:
+    """The stored records that spoke for the products of fresh ones, by `name_of`; none of those that came again byte for byte."""
+    products = {(one.held.source.id, one.held.contribution.product) for one in fresh}
+    keys = {one.held.key for one in fresh}
+    same = {(*one.held.key, one.sha256) for one in fresh}
+    found: dict[tuple[str, str, str], Held] = {}
+    for row in rows:
+        key = (row["source_id"], row["record_id"])
+        if key not in keys and (row["source_id"], row["product"]) not in products:
+            continue
+        if key in keys and (*key, hashlib.sha256(zlib.decompress(row["record"])).digest()) in same:
+            continue
+        for held in _renormalised(collection, sources, row):
+            name = name_of(held)
+            if name not in found or lateness(found[name]) < lateness(held):
+                found[name] = held
+    return found
+
+
+def _change(
+    version: Version,
+    before: Any,
+    fresh: Mapping[tuple[str, str], Fresh],
+    spoke: Mapping[tuple[str, str, str], Held],
+    *,
+    had_it: bool,
+) -> _Change:
+    """What becomes of one item; `spoke`: records that spoke before; `had_it`: whether the source that causes it held the item."""
     version.item = item = without_nulls(version.item)
     new = [fresh[one.key] for one in version.members if one.key in fresh]
     newest = max(new, key=lambda one: (one.held.contribution.published or _MIN_TIME, one.held.record_id), default=None)
     content = hashlib.sha256(orjson.dumps(item, option=orjson.OPT_SORT_KEYS)).digest()
-    change = _Change(version, before, item_sha256(item), content, None, newest)
+    again = next(iter(republications([one.held for one in new], version.members, spoke)), None) if new else None
+    change = _Change(version, before, item_sha256(item), content, None, newest, again)
     change.kind = _kind(change, had_it=had_it)
     return change
 
@@ -184,6 +226,8 @@ def _kind(change: _Change, *, had_it: bool) -> Kind | None:
         return Kind.RESTORE
     if change.newest is not None and not had_it:
         return Kind.COPY
+    if change.again is not None and change.again.is_replaced:
+        return Kind.REPLACE
     if change.is_written:
         return None
     return Kind.OBSOLETE if version.successor_id and not before["successor_id"] else Kind.UPDATE
@@ -290,20 +334,33 @@ def _event(collection: str, change: _Change, cause: Cause) -> Event:
             "record_id": newest.held.record_id,
             "record_sha256": newest.sha256.hex(),
             "mapping_version": MAPPING_VERSION,
-            **_product_facts(contribution.item),
+            **product_facts(contribution.item),
         }
         if contribution.published is not None:
             body["published"] = contribution.published.isoformat()
+    if change.again is not None:
+        body |= change.again.facts()
     if len(properties.get("federation:backends", ())) > 1:  # how the merge decided: which source's properties won
         body["merged"] = {name: properties[name] for name in _DECISIONS if name in properties}
     if inputs := _inputs(version.item):
         body["inputs"] = inputs
     if version.successor_id:
         body["successor"] = version.successor_id
-    if cause.reason:
-        body["reason"] = cause.reason
+    if reason := cause.reason or _reason(change):
+        body["reason"] = reason
     assert change.kind is not None
     return _fact(collection, change.kind, version.name.product, version.id, cause, body)
+
+
+def _reason(change: _Change) -> str:
+    """Why a product is not to be used any more, for readers of traces."""
+    match change.kind:
+        case Kind.OBSOLETE:
+            return f"superseded by {change.version.successor_id}"
+        case Kind.REPLACE:
+            return "the source offers other bytes under the same name"
+        case _:
+            return ""
 
 
 def _inputs(item: JSON) -> list[JSON]:
@@ -335,17 +392,3 @@ def _fact(collection: str, kind: Kind, product: str, item_id: str, cause: Cause,
         at=datetime.now(UTC),
         body=body,
     )
-
-
-def _product_facts(item: JSON) -> JSON:
-    """Size in bytes and hash of the whole product, where the source says them (asset "Product")."""
-    asset = item.get("assets", {}).get("Product", {})
-    facts: JSON = {}
-    size = asset.get("file:size")
-    if isinstance(size, int) and 0 < size < 2**53:
-        facts["size"] = size
-    try:
-        alg, digest = multihash.decode(str(asset.get("file:checksum", "")))
-    except ValueError:  # none, or one that says nothing: an MD5 code with 32 bytes occurs upstream
-        return facts
-    return facts | {"hashes": [{"alg": alg, "digest": digest}]}

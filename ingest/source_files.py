@@ -16,7 +16,7 @@ from typing import Any
 from ingest.adapters import PROTOCOLS
 from ingest.collection_files import collections
 from ingest.errors import SourceInvalid
-from ingest.model import Auth, CollectionMapping, Signing, Source, Subscription
+from ingest.model import Auth, CollectionMapping, Provenance, Signing, Source, Subscription
 from ingest.source_values import (
     ID,
     Table,
@@ -48,6 +48,10 @@ _ASSET_HOST = re.compile(
     r"(?:\*\.)?[a-z0-9-]+(?:\.[a-z0-9-]+)+(?::[0-9]{1,5})?|localhost(?::[0-9]{1,5})?|s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"
 )
 _PARAMETER = re.compile(r"[A-Za-z0-9_.-]{1,40}")
+#: Keys of assets.
+_ASSET = re.compile(r"[A-Za-z0-9_.-]{1,100}")
+#: Products that one harvest may ask others about.
+MOST_PER_RUN = 10_000
 
 
 def load_sources(own: Path | None = None) -> dict[str, Source]:
@@ -122,7 +126,10 @@ def read_source(file: Path) -> Source:
         retry_after_unit=one_of(
             table.take("retry_after_unit", str, "s"), RETRY_AFTER_UNITS, f"{file}: retry_after_unit"
         ),
+        provenance=_provenance(table.take("lineage", dict, None), f"{file}: [lineage]"),
     )
+    if source.provenance is not None and source.provenance.documents and not source.asset_hosts:
+        raise SourceInvalid(f"{file}: [lineage] documents are read at asset_hosts, and there are none")
     offers_items = source.offers == "items"
     mappings = tuple(
         _mapping(entry, source.protocol, f"{file}: [[collections]] number {number}")
@@ -211,6 +218,27 @@ def _auth(values: Any, where: str, types: tuple[str, ...] = AUTH_TYPES) -> Auth:
     if auth.token_url is not None:
         url_of(auth.token_url, f"{where}: token_url")
     return auth
+
+
+def _provenance(values: Any, where: str) -> Provenance | None:
+    if values is None:
+        return None
+    table = Table(values, where)
+    traces = table.take("traces", str, None)
+    documents = table.take("documents", list, None)
+    found = Provenance(
+        traces=None if traces is None else url_of(traces, f"{where}: traces"),
+        documents=() if documents is None else texts(documents, _ASSET, f"{where}: documents"),
+        requests_per_second=positive(table.take("requests_per_second", (int, float), 1.0), where),
+        requests_per_month=budget(table.take("requests_per_month", int, None), f"{where}: requests_per_month"),
+        per_run=int(positive(table.take("per_run", int, 200), where)),
+    )
+    table.end()
+    if found.traces is None and not found.documents:
+        raise SourceInvalid(f"{where} names neither traces nor documents")
+    if found.per_run > MOST_PER_RUN:
+        raise SourceInvalid(f"{where}: per_run is at most {MOST_PER_RUN}")
+    return found
 
 
 def _asset_hosts(values: Any, where: str) -> tuple[str, ...]:

@@ -27,6 +27,7 @@ from db.errors import DatabaseUnavailable
 from db.pools import Connection, Pool, open_pool
 from db.queries import sql
 from db.settings import DatabaseSettings
+from ingest.alerting import posting, send_alerts
 from ingest.collection_files import ensure_collections
 from ingest.collection_harvest import COLLECTIONS, harvest_collections
 from ingest.errors import SourceInvalid, UpstreamChanged, UpstreamUnavailable
@@ -45,6 +46,7 @@ from ingest.uploads import processing as uploads
 from ingest.uploads.originals import StoreFailed
 from ingest.uploads.removal import sweep
 from ingest.uploads.self_check import report_protection
+from ingest.upstream_lineage import trusted
 from lineage.cosigning import Cosigning, cosigners
 from lineage.errors import LineageError
 from lineage.keys import Signer, load_signer
@@ -63,6 +65,8 @@ FOLLOW_ALL = "follow_all"
 PROCESS_UPLOAD = "process_upload"
 #: Seconds between looks for items that others have stored.
 PACKING_S = 5.0
+#: Seconds between looks for alerts that are to be sent.
+ALERTS_S = 2.0
 #: Seconds between looks for footprints that have come or gone.
 DENSITY_S = 2.0
 #: Seconds between rounds of making summaries anew, and between looks for indexes that wait to be built.
@@ -152,8 +156,9 @@ def create_worker_app(
         parts: _Parts = context.additional_context["parts"]
         source = find_source(parts.sources, source_id)
         tools = Tools(
-            parts.pool, parts.sources, settings.page_size, patience_of(settings), drift_share=settings.drift_share
-        )
+            parts.pool, parts.sources, settings.page_size, patience_of(settings), drift_share=settings.drift_share,
+            trust=trusted(LineageSettings()), networks=settings.asset_networks_allowed(),
+        )  # fmt: skip
         if source.offers == "collections":
             progress = await harvest_collections(source, tools)
         else:
@@ -237,7 +242,10 @@ async def _work_while_connected(
     database = resolve(database)  # the private cluster may have come back on another port
     app = create_worker_app(settings, database, sources)
     signer, published = load_signer(LineageSettings()), Published.of(LineageSettings())
-    async with open_pool(database) as pool, app.open_async(), httpx.AsyncClient(timeout=WITNESS_S) as http:
+    async with (
+        open_pool(database) as pool, app.open_async(), httpx.AsyncClient(timeout=WITNESS_S) as http,
+        posting(pool, settings.public_url, settings.webhook_networks_allowed()) as post,
+    ):  # fmt: skip
         cosigning = Cosigning(cosigners(LineageSettings().log_witnesses.split()), http)
         parts = _Parts(settings, pool, sources)
         await adopt_files(pool, settings.collections_dir)
@@ -251,6 +259,7 @@ async def _work_while_connected(
                 group.create_task(
                     _every(settings.sequencer_interval_s, lambda: _unharmed(lambda: project(pool), "the graph"))
                 ),
+                group.create_task(_every(ALERTS_S, lambda: _unharmed(lambda: send_alerts(post), "alerts"))),
                 group.create_task(_every(PACKING_S, lambda: pack_waiting(pool))),
                 group.create_task(
                     _every(PACKING_S, lambda: _unharmed(lambda: settle_past_items(pool), "documents of the past"))

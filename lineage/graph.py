@@ -107,6 +107,15 @@ async def entity_of_item(conn: Connection, collection: str, item: str, principal
     return row["entity"] if row else None
 
 
+async def entities_of_items(
+    conn: Connection, items: Sequence[tuple[str, str]], principals: Sequence[str]
+) -> list[UUID]:
+    """The entities of items (collection, id), those that the caller may see."""
+    columns = [one[0] for one in items], [one[1] for one in items]
+    cursor = await conn.execute(sql("graph.seen_items"), (*columns, list(principals)))
+    return [row["entity"] for row in await cursor.fetchall()]
+
+
 async def entities_of_hashes(conn: Connection, digests: Sequence[bytes], principals: Sequence[str]) -> list[UUID]:
     """Entities whose events name a hash, and the files of those hashes themselves."""
     rows = await (

@@ -16,6 +16,7 @@ from db.queries import sql
 from lineage.names import Key, item_key, product_key, read, stem_of
 from lineage.projected import Edge, Entity, Fact, ItemVersion, Located, Place, Run, State
 from lineage.projection import is_original, parent_id, parents_told
+from lineage.rules import INFERRED
 
 
 @dataclass(slots=True)
@@ -134,6 +135,14 @@ async def read_state(conn: Connection, wanted: Wanted, seen: Seen | None = None)
     if children:
         for row in await _rows(conn, "graph.holding_edges", _array(children)):
             state.edges[row[0]].append(Edge(*row))
+    tellers = {
+        (one.told_in, one.told_of)
+        for held in state.edges.values()
+        for one in held
+        if one.told_in is not None and one.told_of is not None and one.assertion != INFERRED
+    }
+    if strangers := tellers - places:
+        await _read_places(conn, state, strangers)
     if wanted.commitments:
         state.commitments = dict(await _rows(conn, "graph.commitments", list(wanted.commitments)))
     if wanted.runs:

@@ -26,6 +26,8 @@ _ASIDE = frozenset({Kind.VERIFY, Kind.CORRECT})
 _OWN = "own"
 #: Parents of one child that hold at a time; more are not taken in.
 MOST_PARENTS = 10_000
+#: The same of what documents of other items tell: they leave room for what its own events tell.
+MOST_TOLD_BY_OTHERS = 1000
 
 
 def fold(state: State, facts: Iterable[Fact]) -> None:
@@ -227,20 +229,34 @@ def _rule_of(entry: Mapping[str, Any]) -> Rule:
 
 def _link(state: State, edge: Edge) -> None:
     """Let an edge hold from now on, unless one as strong does; what is inferred gives way to what is told."""
-    holding = state.edges[edge.child]
-    if len(holding) >= MOST_PARENTS:
+    holding, is_own = state.edges[edge.child], _is_of_itself(state, edge)
+    if len(holding) >= (MOST_PARENTS if is_own else MOST_TOLD_BY_OTHERS):
         return
     same = [one for one in holding if one.parent == edge.parent and one.role == edge.role]
-    if any(STRENGTH[one.assertion] >= STRENGTH[edge.assertion] and one.confidence >= edge.confidence for one in same):
+    rivals = [one for one in same if not is_own or _is_of_itself(state, one)]
+    if any(STRENGTH[one.assertion] >= STRENGTH[edge.assertion] and one.confidence >= edge.confidence for one in rivals):
         return  # before any is ended: in which order they are held depends on where they were read
-    for one in list(holding):
+    replaced = rivals if edge.assertion == INFERRED else same
+    for one in list(holding) if is_own else ():
         gives_way = one.assertion == INFERRED != edge.assertion and one.role == edge.role == INPUT
-        if one in same or gives_way:
+        if one in replaced or gives_way:
             _end(state, one, edge.seq)
     key = (edge.child, edge.parent, edge.role, edge.seq)
     if key not in state.touched_edges:
         holding.append(edge)
         state.touched_edges[key] = edge
+
+
+def _is_of_itself(state: State, edge: Edge) -> bool:
+    """Whether a product's own events, or names alone, tell the edge.
+
+    What another item's document says of it stands beside that, and ends nothing: whoever writes first could else say where a product
+    comes from that the catalogue gets later, or let an item that few may see hide it.
+    """
+    if edge.told_in is None or edge.told_of is None:
+        return True
+    located = state.places.get((edge.told_in, edge.told_of))
+    return located is not None and located.entity == edge.child
 
 
 def _end(state: State, edge: Edge, seq: int) -> None:
@@ -299,7 +315,7 @@ def _infer_one(state: State, child: Name, members: Sequence[Name], seq: int) -> 
         return
     identity = product_key(child.stem)
     holding = state.edges[identity]
-    if any(one.role == INPUT and one.assertion != INFERRED for one in holding):
+    if any(one.role == INPUT and one.assertion != INFERRED and _is_of_itself(state, one) for one in holding):
         return
     inferred = [one for one in holding if one.assertion == INFERRED and one.rule.startswith("R")]
     stem, role, rule = found

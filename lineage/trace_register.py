@@ -26,6 +26,8 @@ from lineage.trace_trust import NOBODY, Trust, certificate_sha256, identities
 from lineage.trace_verdict import HASH_NAMES, Verdict, certificate_of, judge
 
 MAX_TRACES = 50
+#: Parents of a product that one trace tells.
+MAX_INPUTS = 1000
 _DIGEST_CHARACTERS = 64
 _OWN = "own"
 
@@ -49,15 +51,17 @@ class Registrant:
         name: the caller's.
         origin: how traces name him, like an e-mail address.
         may_pass_on: an operator, who may bring other services' traces, with their own id, time and origin.
+        source: of the event; another than "own" is a source that was harvested, from whose service the traces come.
     """
 
     name: str
     origin: str
     may_pass_on: bool = False
+    source: str = _OWN
 
     @property
     def actor(self) -> str:
-        return f"user:{self.name}"
+        return f"user:{self.name}" if self.source == _OWN else f"harvest:{self.source}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +218,13 @@ def _event(kind: Kind, judged: Judged, registrant: Registrant, collection: str |
         body["trace"]["timestamp"] = trace.timestamp.isoformat(timespec="microseconds").replace("+00:00", "Z")
     if verdict.key_sha256 is not None:
         body["key_sha256"] = verdict.key_sha256.hex()
-    return Event(uuid7(), kind, trace.name, _OWN, collection, item, registrant.actor, datetime.now(UTC), body)
+    if registrant.source != _OWN and verdict.signature == "ok":
+        # Rule R1. What Copernicus names without a hash are the tile and the datastrip of the product itself.
+        inputs = [{"name": one["name"], "hash": one["hash"]} for one in trace.product["inputs"] or [] if one["hash"]]
+        body |= {"inputs": inputs[:MAX_INPUTS]} if inputs else {}
+    return Event(
+        uuid7(), kind, trace.name, registrant.source, collection, item, registrant.actor, datetime.now(UTC), body
+    )
 
 
 async def _store(

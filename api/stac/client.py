@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
@@ -32,6 +33,7 @@ from api.stac.features import FeatureWriter
 from api.stac.fields import Fields, fields_of
 from api.stac.filters import planned
 from api.stac.landing import completed
+from api.stac.lineage_fields import PARAMETER, with_lineage
 from api.stac.links import page_links, root_of
 from api.stac.search import Found, Searcher
 from api.stac.timings import note_search
@@ -102,6 +104,7 @@ class Client(CoreCrudClient):  # type: ignore[misc]
         item = await searcher.item(collection_id, item_id, principals_of(request))
         if item is None:
             raise await self._missing(collection_id, item_id, request)
+        (item,) = await with_lineage(request, [item])
         return tagged(FeatureWriter(root_of(request)).write(item, None), GEOJSON, headers=headers_of(request))
 
     def conformance_classes(self) -> list[str]:
@@ -118,9 +121,8 @@ class Client(CoreCrudClient):  # type: ignore[misc]
         found = await searcher.page(search, 1, None, principals_of(request))
         if not found.features:
             raise await self._missing(within.collections[0], item_id, request)
-        return tagged(
-            FeatureWriter(root_of(request)).write(found.features[0], None), GEOJSON, headers=headers_of(request)
-        )
+        (item,) = await with_lineage(request, found.features)
+        return tagged(FeatureWriter(root_of(request)).write(item, None), GEOJSON, headers=headers_of(request))
 
     def model_of(self, arguments: Mapping[str, Any]) -> PgstacSearch:
         """A GET's parameters as the model of a POST."""
@@ -157,6 +159,8 @@ class Client(CoreCrudClient):  # type: ignore[misc]
             found = await searcher.page(search, limit, getattr(asked, "token", None), principals_of(request))
         except TokenInvalid:
             raise Problem(400, "INVALID_TOKEN", "the token is not one of this search", field="token") from None
+        if PARAMETER in request.query_params:
+            found = replace(found, features=await with_lineage(request, found.features))
         headers = headers_of(request)
         if body is None:  # the answer to a POST has no tag
             headers["ETag"] = etag = _page_tag(found)

@@ -69,7 +69,9 @@ class FeatureWriter:
             '{"rel":"lineage","type":"application/json","title":"Events in the log",'
             f'"href":"{self._service}/lineage/v1/{path}/items/{item_id}/events"}},'
             '{"rel":"lineage","type":"text/html","title":"Lineage: where it comes from and what came of it",'
-            f'"href":"{self._service}/lineage/v1/{path}/items/{item_id}.html"}}'
+            f'"href":"{self._service}/lineage/v1/{path}/items/{item_id}.html"}},'
+            '{"rel":"lineage-proof","type":"application/json","title":"Proof that the log has it",'
+            f'"href":"{self._service}/lineage/v1/{path}/items/{item_id}/proof"}}'
         )
         if self._own_raster in feature.body:
             raster = f"{self._service}/raster/{path}/items/{item_id}"

@@ -14,6 +14,7 @@ import orjson
 
 from api.problems import Problem
 from api.stac.geometries import spatial
+from api.stac.lineage_filters import NotComparable, comparison, lineage_property
 from api.stac.queries import as_filter
 
 JSON = dict[str, Any]
@@ -74,6 +75,8 @@ def for_pgstac(expression: Any) -> Any:
     op, args = _node(expression)
     if op in ("and", "or"):
         return _joined(op, [for_pgstac(one) for one in args])
+    if any(map(lineage_property, args)):
+        return _of_lineage(op, args)
     if op == "not":
         inner = for_pgstac(args[0])
         return (not inner) if isinstance(inner, bool) else _made("not", inner)
@@ -88,6 +91,13 @@ def for_pgstac(expression: Any) -> Any:
     if op in _PREDICATES:
         return _PREDICATES[op](*args)
     raise refused(f"there is no function {op!r} here", "UNKNOWN_FUNCTION", function=op)
+
+
+def _of_lineage(op: str, args: list[Any]) -> Any:
+    try:
+        return comparison(op, args)
+    except NotComparable as error:
+        raise refused(str(error)) from None
 
 
 def planned(search: Mapping[str, Any]) -> JSON:

@@ -18,8 +18,14 @@ SORTABLES = "http://www.opengis.net/def/rel/ogc/1.0/sortables"
 AGGREGATION_RELS = frozenset({"aggregate", "aggregations"})
 #: Relations of links that are made for items and collections when they are read, besides `ingest.packing.OWN_RELS`.
 MADE_RELS = AGGREGATION_RELS | {
-    "queryables", QUERYABLES, SORTABLES, "version-history", "lineage", "tilejson", "preview", "xyz", "wmts",
+    "queryables", QUERYABLES, SORTABLES, "version-history", "lineage", "lineage-proof", "tilejson", "preview", "xyz", "wmts",
 }  # fmt: skip
+
+#: What lineage adds to an item that is asked for it (`api.stac.lineage_fields`): properties, members of links, and what marks whole links.
+STATUS, LOG_INDEX = "lineage:status", "lineage:log_index"
+_MADE_PROPERTIES = frozenset({STATUS, LOG_INDEX})
+_MADE_OF_LINKS = frozenset({"lineage:assertion", "lineage:confidence", "lineage:rule"})
+FROM_LOG = "lineage:from_log"
 
 
 def root_of(request: Request) -> str:
@@ -56,12 +62,27 @@ def without_made(document: Any, service: str) -> Any:
     """A document that comes back, without links that were made for it here; `service` is our URL without a slash at its end."""
     if not isinstance(document, dict) or not isinstance(document.get("links"), list):
         return document
-    return {**document, "links": [link for link in document["links"] if not _is_made(link, service)]}
+    links = [_plain(link) for link in document["links"] if not _is_made(link, service)]
+    plain = {**document, "links": links}
+    if isinstance(document.get("properties"), dict):
+        plain["properties"] = {
+            name: value for name, value in document["properties"].items() if name not in _MADE_PROPERTIES
+        }
+    return plain
+
+
+def _plain(link: Any) -> Any:
+    """A link without what was added to it here."""
+    if not isinstance(link, dict) or _MADE_OF_LINKS.isdisjoint(link):
+        return link
+    return {name: value for name, value in link.items() if name not in _MADE_OF_LINKS}
 
 
 def _is_made(link: Any, service: str) -> bool:
     if not isinstance(link, dict) or not isinstance(link.get("href"), str) or not isinstance(link.get("rel"), str):
         return False
+    if link.get(FROM_LOG) is True:
+        return True
     return link["rel"] in MADE_RELS and link["href"].startswith(f"{service}/")
 
 

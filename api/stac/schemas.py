@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from api.stac.lineage_filters import QUERYABLES
 from ingest.summaries import merged
 
 JSON = dict[str, Any]
@@ -62,7 +63,8 @@ class Facts:
 
 def queryables(facts: Facts, url: str, *, of_one: bool) -> JSON:
     """Return the document at `url`; `of_one`: of a single collection, where what none of its items has is left out."""
-    return _document("Queryables", url, _properties(facts, of_one=of_one), facts.is_open)
+    properties = {**_properties(facts, of_one=of_one), **QUERYABLES}
+    return _document("Queryables", url, properties, facts.is_open)
 
 
 def sortables(facts: Facts, url: str, *, of_one: bool) -> JSON:

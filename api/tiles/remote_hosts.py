@@ -2,77 +2,34 @@
 
 from __future__ import annotations
 
-import re
 import socket
 import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from ipaddress import ip_address
 from typing import Any, Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import httpcore
 
-from api.settings import Network
 from api.tiles.leaving import stop_if_left
-from ingest.model import Source
+from ingest.asset_hosts import BUCKET
+from ingest.asset_hosts import Hosts as Hosts
+from ingest.outside import HostRefused as HostRefused
+from ingest.outside import Network
+from ingest.outside import is_public as is_public
 from ingest.settings import IngestSettings
 from ingest.uploads.sigv4 import Account, presign
 
-_S3: Final = "s3://"
-_PORTS: Final = {"http": 80, "https": 443}
-_PRINTABLE = re.compile(r"[\x21-\x7e]+")
-_BUCKET = re.compile(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])/([^\s\\?#]+)")
 #: Seconds that a signature of ours is good for.
 _SIGNED_S: Final = 900
 
 
-class HostRefused(Exception):
-    """The URL leads to where nothing may be read from."""
-
-
-@dataclass(frozen=True, slots=True)
-class Hosts:
-    """The allowlist: `example.org`, `*.example.org`, with `:port` where it is not the scheme's own, and `s3://bucket`."""
-
-    names: frozenset[str]
-
-    @classmethod
-    def of(cls, sources: Iterable[Source]) -> Hosts:
-        """What these sources name."""
-        return cls(frozenset(name for source in sources for name in source.asset_hosts))
-
-    def allow(self, href: str) -> bool:
-        """Whether assets may be read there."""
-        if not _PRINTABLE.fullmatch(href):
-            return False  # no request could be made of it
-        if href.startswith(_S3):
-            match = _BUCKET.fullmatch(href)
-            if match is None or {".", ".."}.intersection(
-                match[2].split("/")
-            ):  # a store behind the URL would follow them
-                return False
-            return f"{_S3}{match[1]}" in self.names
-        try:
-            parts = urlsplit(href)
-            host, port = (parts.hostname or "").rstrip(".").lower(), parts.port
-        except ValueError:
-            return False
-        if parts.scheme not in _PORTS or not host or parts.username is not None or parts.password is not None:
-            return False
-        own = "" if port in (None, _PORTS[parts.scheme]) else f":{port}"
-        _, _, parent = host.partition(".")
-        above = [host.split(".", number)[-1] for number in range(1, host.count(".") + 1)]
-        return f"{host}{own}" in self.names or any(f"*.{one}{own}" in self.names for one in above if parent)
-
-
 def url_of(href: str, settings: IngestSettings, now: datetime | None = None) -> str:
     """The URL that an href is read by: of a bucket's object one at its store, signed when there is an account."""
-    match = _BUCKET.fullmatch(href)
+    match = BUCKET.fullmatch(href)
     if match is None:
         return href
     bucket, key = match.groups()
@@ -86,15 +43,6 @@ def url_of(href: str, settings: IngestSettings, now: datetime | None = None) -> 
     account = Account(settings.store_key_id, settings.store_secret.get_secret_value(), settings.store_region)
     extra = {"x-amz-request-payer": "requester"}
     return presign(account, "GET", url, at=now or datetime.now(UTC), expires_s=_SIGNED_S, query=extra)
-
-
-def is_public(address: str, allowed: Iterable[Network] = ()) -> bool:
-    """Whether an address is of the public internet, or of what the operator allows besides."""
-    found = ip_address(address.partition("%")[0])
-    inner = getattr(found, "ipv4_mapped", None) or getattr(found, "sixtofour", None)
-    if any(found in network for network in allowed):
-        return True
-    return found.is_global and not found.is_multicast and (inner is None or inner.is_global)
 
 
 class CheckedBackend(httpcore.SyncBackend):

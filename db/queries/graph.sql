@@ -143,6 +143,15 @@ select * from lineage.known($1::uuid[], $2::text[]);
 -- What an item is in the graph, for those who may see its history.
 select entity from lineage.entity_item where collection = $1 and item_id = $2 and lineage.may_see(collection, item_id, $3::text[]);
 
+-- name: seen_items
+-- What many items are in the graph, those that the caller may see the history of; in one statement.
+with h as materialized (select federator.hidden_collections($3::text[]) as hidden)
+select distinct p.entity
+from h, unnest($1::text[], $2::text[]) as wanted (collection, item_id) join lineage.entity_item as p using (collection, item_id)
+where p.collection <> all (h.hidden) and not exists (
+    select from federator.private_item as v
+    where v.collection_id = p.collection and v.item_id = p.item_id and not federator.may_read(v.private, $3::text[]));
+
 -- name: held
 -- Those of these entities that are, or were, items of the catalogue.
 select array(select distinct entity from lineage.entity_item where entity = any ($1::uuid[])) as held;
@@ -331,3 +340,11 @@ from lineage.entity_item as i join lineage.event as e on e.collection = i.collec
 where i.entity = any ($1::uuid[]) and e.kind in ('WITHDRAW', 'OBSOLETE', 'DELETE', 'REPLACE', 'RESTORE') and e.seq >= $2
     and e.seq < $5 and lineage.may_see(e.collection, e.item_id, $3::text[])
 order by e.seq limit $4;
+
+-- name: item_facts
+-- What items that the caller has seen say of their lineage.
+select collection, item_id, status, log_index, edges::text as edges from lineage.item_facts($1::text[], $2::text[], $3::text[], $4::text[]);
+
+-- name: present_event
+-- The event that made an item what it is, for those who may see it.
+select lineage.present_event($1, $2, $3::text[]) as id;

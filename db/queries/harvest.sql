@@ -194,7 +194,7 @@ where h.collection_id = $1 and h.acquisition = any($2::text[]) and h.withdrawn_a
 
 -- name: holdings_of_acquisitions
 -- Every source's copies of these acquisitions, to settle them anew.
-select source_id, record_id, item_id, acquisition, record
+select source_id, record_id, item_id, acquisition, product, record
 from federator.holding
 where collection_id = $1 and acquisition = any($2::text[]) and withdrawn_at is null;
 

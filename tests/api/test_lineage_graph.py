@@ -143,6 +143,9 @@ def test_impact_is_streamed_and_knows_what_is_mine(site: Site) -> None:
     lines = [json.loads(line) for line in answer.text.splitlines()]
     assert {line["node"]["name"] for line in lines[:-1]} == {L2A, L2A_TWIN, "map-of-it", "poster"}
     assert lines[-1]["done"]["truncated"] is False
+    items = [{"collection": OWN, "item": one} for one in ("map-of-it", "nothing", "map-of-it")]
+    answer = site.http.post("/impact", json={"items": items})
+    assert [json.loads(line)["node"]["name"] for line in answer.text.splitlines()[:-1]] == ["poster"]
     is_problem(site.http.post("/impact", json={"names": "all"}), 400, "INVALID_FIELD")
     is_problem(site.http.post("/impact", content=b"[" * 100), 400, "INVALID_JSON")
     path = site.get("/path", params={"from": L1C, "to": f"{OWN}/poster"}).json()

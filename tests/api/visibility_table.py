@@ -145,7 +145,7 @@ RULES = (
             "POST /raster/signed",
             *_under("", "/lineage/v1/log/proof/{event_id}", "/trace/api/v1/traces/{trace_id}", "/lineage/v1/traces/{trace_id}/verdict"),
             *_under(
-                "/lineage/v1/collections/{collection}/items/{item}", "", ".html", "/lineage", "/versions", "/diff", "/status",
+                "/lineage/v1/collections/{collection}/items/{item}", "", ".html", "/lineage", "/versions", "/diff", "/status", "/proof",
             ),
         ),
         _READ,
@@ -205,14 +205,15 @@ RULES = (
     ),
     Rule(
         "runs and watches",
-        "Runs need the scope `stac:item:update`; a run, a data set that only it names, and a watch are their teller's. Alerts are what the "
-        "caller may see when he asks.",
+        "Runs need the scope `stac:item:update`; a run, a data set that only it names, a watch and its webhook are their teller's. Alerts "
+        "are what the caller may see when he asks, or what he who set the webhook may see when they are sent.",
         (
             "POST /lineage/v1/runs",
             "GET /lineage/v1/runs/{run_id}",
             *_under("/lineage/v1/watches", "", "/{watch_id}", "/{watch_id}/alerts"),
             "POST /lineage/v1/watches",
             "DELETE /lineage/v1/watches/{watch_id}",
+            *(f"{method} /lineage/v1/watches/{{watch_id}}/webhook" for method in ("GET", "PUT", "DELETE")),
         ),
     ),
     Rule(

@@ -310,3 +310,46 @@ async def test_versions_follow_the_events(pool: Pool, keys: Signer) -> None:
         (1, "CREATE", 1, 2), (2, "UPDATE", 2, 4), (3, "DELETE", 4, 5), (4, "RESTORE", 5, None),
     ]  # fmt: skip
     assert [one["valid_to"] for one in found[:-1]] == [one["valid_from"] for one in found[1:]]
+
+
+def document(of: str, child: str, parent: str) -> Event:
+    """What a manifest of an own item tells of another product."""
+    told = {"child": child, "name": parent, "rule": "R2/1", "assertion": "declared", "confidence": 0.99}
+    return own(of, Kind.CORRECT, inputs=[], derivations=[told])
+
+
+@pytest.mark.parametrize("at_once", [True, False], ids=["one batch", "batches"])
+@pytest.mark.parametrize("claimed", ["S2A_MSIL1C_BOGUS", L1C])
+@pytest.mark.parametrize("where", ["claims", L2A])
+async def test_who_writes_first_does_not_decide_where_a_later_product_comes_from(
+    pool: Pool, keys: Signer, at_once: bool, claimed: str, where: str
+) -> None:
+    events = [
+        own(where),
+        document(where, L2A, claimed),
+        registered(L1C),
+        registered(L2A),
+        document(where, L2A, "S2A_MSIL1C_LATER"),
+    ]
+    for some in [events] if at_once else [[event] for event in events]:
+        await tell(pool, keys, *some)
+    async with pool.connection() as conn:
+        hidden = (where, Jsonb({"readers": ["user:ann"]}))
+        await conn.execute(
+            "insert into federator.private_item (collection_id, item_id, private) values ('mine', $1, $2)", hidden
+        )
+        assert edges(await graph_of(conn, product_id(L2A), EVERYBODY)) == [(L2A, L1C, "input", "R4/1")]
+        told = edges(await graph_of(conn, product_id(L2A), ("user:ann",)))
+        assert (L2A, L1C, "input", "R4/1") in told
+        assert (L2A, claimed, "input", "R2/1") in told
+        before = await rows(conn)
+        await rebuild(conn, batch_size=2)
+        assert await rows(conn) == before
+    proven = {"name": f"{L1C}.SAFE", "rule": "R3/1", "assertion": "declared", "confidence": 0.98}
+    await tell(
+        pool,
+        keys,
+        Event(uuid7(), Kind.CORRECT, f"{L2A}.SAFE", "demo", "s2", L2A, "harvest:demo", NOW, {"inputs": [proven]}),
+    )
+    async with pool.connection() as conn:
+        assert edges(await graph_of(conn, product_id(L2A), EVERYBODY)) == [(L2A, L1C, "input", "R3/1")]
