@@ -69,13 +69,14 @@ def stock_python(folder: Path, name: str = "stock", packages: tuple[str, ...] = 
 
 
 @contextlib.contextmanager
-def ours(database: DatabaseSettings, folder: Path, name: str = "ours") -> Iterator[Peer]:
-    """`python -m api serve`."""
+def ours(database: DatabaseSettings, folder: Path, name: str = "ours", **settings: str) -> Iterator[Peer]:
+    """`python -m api serve`, with these settings besides."""
     port = free_port(0)
     own = {
         "FEDERATOR_PORT": str(port),
         "FEDERATOR_PUBLIC_URL": f"http://127.0.0.1:{port}",
         "FEDERATOR_DATA_DIR": str(folder / name),
+        **settings,
     }
     with _running(
         name, [sys.executable, "-m", "api", "serve"], database, own, folder, f"http://127.0.0.1:{port}/_mgmt/ping"

@@ -93,8 +93,13 @@ def name_foreign(cursor: Any, documents: Sequence[JSON]) -> bool:
 
 def note_age(request: Request, documents: Sequence[JSON]) -> None:
     """An answer made of files elsewhere is kept for a while: they may be replaced under their names, which changes no item."""
-    if any(upload_of(href) is None for document in documents for href in hrefs_of(document)):
+    if is_elsewhere(documents):
         note_until(request, time.time() + FRESH_S)
+
+
+def is_elsewhere(documents: Sequence[JSON]) -> bool:
+    """Whether some asset is no upload of ours."""
+    return any(upload_of(href) is None for document in documents for href in hrefs_of(document))
 
 
 def leave_out_foreign(cursor: Any, documents: Sequence[JSON], principals: Sequence[str]) -> None:

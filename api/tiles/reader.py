@@ -28,6 +28,7 @@ from rio_tiler.utils import cast_to_sequence, non_alpha_indexes, output_size
 from api.problems import Problem
 from api.tiles import pixels
 from api.tiles.bounds import check_size
+from api.tiles.exists import OnceCarried
 from api.tiles.facts import NODATA, NONE, OTHER, Facts, facts_of, level_sizes
 from api.tiles.overviews import Grid, Sizes, grid_for, picked
 from api.tiles.pool import POOL, Key, Pool, forget_errors, key_of, open_level
@@ -51,7 +52,7 @@ class Image:
 
 
 @attr.s
-class FastReader(Reader):
+class FastReader(OnceCarried, Reader):
     """Reads a GeoTIFF out of the pool."""
 
     pool: Pool = attr.ib(default=POOL)
