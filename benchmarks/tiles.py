@@ -24,7 +24,7 @@ import rasterio
 from imagecodecs import PNG, jpeg8_encode, png_encode
 from rasterio.warp import transform_bounds
 
-from benchmarks import peers, tile_rasters
+from benchmarks import mosaics, peers, tile_rasters
 from benchmarks.client import Request, interleaved, medians, rate
 from benchmarks.growth import made
 from benchmarks.peers import Peer
@@ -67,7 +67,10 @@ def run(server: DatabaseSettings) -> dict[str, float]:
         asyncio.run(_register(database, rasters, uploads, ours))
         servers = [ours, stack.enter_context(peers.titiler(database, kept))]
         servers.append(stack.enter_context(peers.titiler_pgstac(database, kept)))
+        asyncio.run(mosaics.register(database, COLLECTION, rasters["s2"], cogs, ours.port, _item))
         found = dict(_latencies(servers, rasters))
+        layered = {one.name: one for one in servers if one.name in ("ours", "titiler-pgstac")}
+        found.update(mosaics.measured(layered, COLLECTION, _path(rasters, "Sentinel-2 z13 PNG")))
         found.update(_rates(servers, rasters))
         found.update(_limits(rasters, found))
     return found
@@ -124,15 +127,22 @@ def _tile(raster: Path, zoom: int, n: int) -> morecantile.Tile:
     return MERCATOR.tile(west + (east - west) * share[0], south + (north - south) * share[1], zoom)
 
 
-def _requests(rasters: dict[str, Path], name: str) -> dict[str, Callable[[int], Request]]:
-    """How each server is asked for the n-th tile."""
-    raster, zoom, form, options = TILES[name]
+def _path(rasters: dict[str, Path], name: str) -> Callable[[int], str]:
+    """The n-th tile's path, from `tiles/` on."""
+    raster, zoom, form, _ = TILES[name]
     tiles = [_tile(rasters[raster], zoom, n) for n in range(NUMBER)]
 
     def path(n: int) -> str:
         tile = tiles[n % NUMBER]
         return f"tiles/WebMercatorQuad/{tile.z}/{tile.x}/{tile.y}.{form}"
 
+    return path
+
+
+def _requests(rasters: dict[str, Path], name: str) -> dict[str, Callable[[int], Request]]:
+    """How each server is asked for the n-th tile."""
+    raster, _, _, options = TILES[name]
+    path = _path(rasters, name)
     more = f"&{options}" if options else ""
     return {
         "ours": lambda n: Request(f"/raster/collections/{COLLECTION}/items/{raster}/{path(n)}?assets=data{more}"),
