@@ -16,6 +16,7 @@ from shapely.geometry.base import BaseGeometry
 from starlette.requests import Request
 
 from api.problems import Problem
+from api.tiles.items import stored_item
 from api.tiles.remote_headers import FRESH_S
 from api.tiles.rendering import note_foreign, note_until
 from db.queries import sql
@@ -26,12 +27,19 @@ JSON = dict[str, Any]
 _PAGES: Final = (6, 24, 70)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Found:
-    """An item that the caller may see, and whether everybody may."""
+    """An item that the caller may see, and whether everybody may; made of its document when it is needed."""
 
-    item: pystac.Item
+    _made: pystac.Item | JSON
     is_public: bool
+
+    @property
+    def item(self) -> pystac.Item:
+        """The item as readers take it."""
+        if isinstance(self._made, dict):
+            self._made = as_item(self._made)
+        return self._made
 
 
 @contextmanager
@@ -68,14 +76,14 @@ def items_in(
     asked, offset = orjson.dumps(search).decode(), 0
     for size in pages_of(most):
         with request.app.state.dbpool.connection() as conn, conn.cursor(row_factory=dict_row) as cursor, asking():
-            rows = cursor.execute(sql("tiles.mosaic_page"), (asked, list(principals), outline, size, offset)).fetchall()
-            documents = [row["item"] for row in rows]
+            rows = cursor.execute(sql("tiles.mosaic_rows"), (asked, list(principals), outline, size, offset)).fetchall()
+            documents = [stored_item(row) for row in rows]
             if name_foreign(cursor, documents):
                 note_foreign(request)
             leave_out_foreign(cursor, documents, principals)
         note_age(request, documents)
         if rows:
-            yield [Found(as_item(row["item"]), row["is_public"]) for row in rows]
+            yield [Found(one, row["is_public"]) for one, row in zip(documents, rows, strict=True)]
         if len(rows) < size:
             return
         offset += size
