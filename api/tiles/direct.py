@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
+import orjson
 import pystac
 import rasterio
 from fastapi import FastAPI
@@ -47,8 +48,8 @@ from db.queries import sql
 log = logging.getLogger(__name__)
 
 _ROUTE: Final = "/raster/collections/{collection_id}/items/{item_id}/tiles/{tileMatrixSetId}/{z}/{x}/{y}.{format}"
-#: Items that are kept parsed; one takes some tens of kilobytes.
-_MOST_ITEMS: Final = 500
+#: Items that are kept parsed, and bytes of their JSON; in memory they take some five times as much.
+_MOST_ITEMS, _MOST_BYTES = 500, 16 * 2**20
 
 Names = tuple[str, ...]
 
@@ -59,6 +60,7 @@ class _Item:
 
     item: pystac.Item
     is_elsewhere: bool
+    size: int
     readers: dict[str, PgSTACReader] = field(default_factory=dict)
 
 
@@ -78,6 +80,7 @@ class DirectTiles:
         self._raster, self._most_pixels = raster, most_pixels
         self._reader = _own_only(reader)
         self._items: OrderedDict[tuple[Names, str, str], _Item | None] = OrderedDict()
+        self._bytes = 0
         self._lock = threading.Lock()
 
     def work(
@@ -108,14 +111,21 @@ class DirectTiles:
         row, document, is_borrowing = self._read(names, asker)
         if row is None or row["version"] != state.version:
             return None
-        made = _Item(is_elsewhere=is_elsewhere([document]), item=as_item(document))
+        size = len(orjson.dumps(document))
+        made = _Item(is_elsewhere=is_elsewhere([document]), item=as_item(document), size=size)
         is_preview = any(PREVIEW in asset.extra_fields for asset in made.item.assets.values())
         found = None if is_borrowing or is_preview else made
-        with self._lock:
-            self._items[key] = found
-            while len(self._items) > _MOST_ITEMS:
-                self._items.popitem(last=False)
+        self._keep(key, found)
         return found
+
+    def _keep(self, key: tuple[Names, str, str], found: _Item | None) -> None:
+        with self._lock:
+            before = self._items.pop(key, None)
+            self._items[key] = found
+            self._bytes += (found.size if found else 0) - (before.size if before else 0)
+            while len(self._items) > _MOST_ITEMS or (self._bytes > _MOST_BYTES and len(self._items) > 1):
+                _, gone = self._items.popitem(last=False)
+                self._bytes -= gone.size if gone else 0
 
     def _read(self, names: Names, asker: Asker) -> tuple[Any, Any, bool]:
         collection, item = names

@@ -8,10 +8,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+import pystac
 import pytest
+from fastapi import FastAPI
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from titiler.pgstac.reader import PgSTACReader
 
+from api.tiles import direct
 from api.tiles.direct import DirectTiles
 from api.tiles.plain import drawn_by, tile_of
 from db.settings import DatabaseSettings
@@ -253,3 +257,13 @@ def test_plain_is_what_is_written_as_usual() -> None:
     tile = tile_of("/raster/collections/a/items/b/tiles/WebMercatorQuad/3/1/2.png")
     assert tile is not None
     assert (tile.z, tile.x, tile.y) == (3, 1, 2)
+
+
+def test_items_are_kept_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(direct, "_MOST_BYTES", 100)
+    tiles = DirectTiles(FastAPI(), PgSTACReader, 1)
+    for number in range(5):
+        tiles._keep((("a", "b"), str(number), ""), direct._Item(pystac.Item.__new__(pystac.Item), False, 40))
+    tiles._keep((("a", "c"), "", ""), None)
+    assert len(tiles._items) == 3
+    assert tiles._bytes == 80
