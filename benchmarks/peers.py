@@ -149,7 +149,7 @@ def _connection(database: DatabaseSettings) -> dict[str, str]:
 
 def _wait(url: str, process: subprocess.Popen[bytes]) -> None:
     host, _, path = url.removeprefix("http://").partition("/")
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while time.monotonic() < deadline and process.poll() is None:
         connection = http.client.HTTPConnection(host, timeout=5)
         try:

@@ -36,7 +36,7 @@ from api.render_hints import PREVIEW
 from api.stac.etags import etag_of
 from api.tiles.drawing import hint_named, hinted
 from api.tiles.encode import render_image
-from api.tiles.found import as_item, is_elsewhere, name_foreign
+from api.tiles.found import as_item, is_elsewhere, uploads_named
 from api.tiles.grids import GRIDS
 from api.tiles.items import stored_item
 from api.tiles.plain import Drawn, Tile, drawn_by, tile_of
@@ -108,13 +108,13 @@ class DirectTiles:
             if key in self._items:
                 self._items.move_to_end(key)
                 return self._items[key]
-        row, document, is_borrowing = self._read(names, asker)
+        row, document, are_own = self._read(names, asker)
         if row is None or row["version"] != state.version:
             return None
         size = len(orjson.dumps(document))
         made = _Item(is_elsewhere=is_elsewhere([document]), item=as_item(document), size=size)
         is_preview = any(PREVIEW in asset.extra_fields for asset in made.item.assets.values())
-        found = None if is_borrowing or is_preview else made
+        found = made if are_own and not is_preview else None
         self._keep(key, found)
         return found
 
@@ -133,9 +133,9 @@ class DirectTiles:
         with self._raster.state.dbpool.connection() as conn, conn.cursor(row_factory=dict_row) as cursor:
             row = cursor.execute(sql("api.item"), asked).fetchone()
             if row is None:
-                return None, None, False
+                return None, None, True
             document = stored_item(row)
-            return row, document, name_foreign(cursor, [document])
+            return row, document, uploads_named(cursor, [document]).are_own
 
 
 def _own_only(reader: type[PgSTACReader]) -> type[PgSTACReader]:

@@ -78,9 +78,11 @@ def items_in(
         with request.app.state.dbpool.connection() as conn, conn.cursor(row_factory=dict_row) as cursor, asking():
             rows = cursor.execute(sql("tiles.mosaic_rows"), (asked, list(principals), outline, size, offset)).fetchall()
             documents = [stored_item(row) for row in rows]
-            if name_foreign(cursor, documents):
+            named = uploads_named(cursor, documents)
+            if named.is_borrowing:
                 note_foreign(request)
-            leave_out_foreign(cursor, documents, principals)
+            if not named.are_own:  # whoever sees an item may read its own uploads
+                leave_out_foreign(cursor, documents, principals)
         note_age(request, documents)
         if rows:
             yield [Found(one, row["is_public"]) for one, row in zip(documents, rows, strict=True)]
@@ -89,14 +91,26 @@ def items_in(
         offset += size
 
 
-def name_foreign(cursor: Any, documents: Sequence[JSON]) -> bool:
-    """Whether some item names an upload of another item, readable or not."""
+@dataclass(frozen=True, slots=True)
+class Named:
+    """Uploads that items name: whether some is another item's, and whether each is the item's own."""
+
+    is_borrowing: bool
+    are_own: bool
+
+
+def uploads_named(cursor: Any, documents: Sequence[JSON]) -> Named:
+    """Whose uploads items name, readable or not; one that is not known is nobody's."""
     named = [(one, upload) for one in documents for upload in named_uploads([one])]
     if not named:
-        return False
+        return Named(is_borrowing=False, are_own=True)
     rows = cursor.execute(sql("tiles.owners_of_uploads"), (list({upload for _, upload in named}),)).fetchall()
     owners = {row["id"]: (row["collection_id"], row["item_id"]) for row in rows}
-    return any(upload in owners and owners[upload] != (one["collection"], one["id"]) for one, upload in named)
+    found = [(owners.get(upload), (one["collection"], one["id"])) for one, upload in named]
+    return Named(
+        is_borrowing=any(owner is not None and owner != item for owner, item in found),
+        are_own=all(owner == item for owner, item in found),
+    )
 
 
 def note_age(request: Request, documents: Sequence[JSON]) -> None:
