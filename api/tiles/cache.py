@@ -201,7 +201,7 @@ class TileCache:
         asked = scope["path"], scope["query_string"], names, asker, state
         work = None if self._maker is None else self._maker.work(*asked)
         kept, is_new = await self._looked_up(key, work)
-        if kept is None:
+        if kept is None or not 0 < len(kept.body) <= _MOST_BODY:
             return await self._make(scope, key, state)
         self._memory.put(key, kept)
         if is_new and self._disk is not None and self._threads is not None:

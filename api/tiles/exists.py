@@ -25,7 +25,7 @@ class OnceCarried:
     bounds: Any
 
     def tile_exists(self, tile_x: int, tile_y: int, tile_z: int) -> bool:
-        """As rio-tiler's; a tile far outside of its matrix is not looked at: PROJ goes round the Earth as often as it is away."""
+        """As rio-tiler's; a tile far outside of its matrix is not looked at: GDAL goes round the Earth as often as it is away."""
         matrix = self.tms.matrix(tile_z)
         if abs(tile_x) > 2 * matrix.matrixWidth or abs(tile_y) > 2 * matrix.matrixHeight:
             return False
