@@ -47,7 +47,7 @@ from api.people.callers import Identified, open_people
 from api.private_answers import PrivateAnswers
 from api.problems import add_handlers
 from api.public_url import PublicUrl
-from api.raster import create_raster_app
+from api.raster import create_raster_app, reader_of
 from api.reads import Reads, open_reads, watching
 from api.settings import ApiSettings
 from api.signed import Signed
@@ -58,7 +58,9 @@ from api.stac.documents import Documents
 from api.stac.search import Searcher
 from api.tiles.application import TileApplication
 from api.tiles.cache import COLLECTION_PIXELS, ITEM_PIXELS, TileCache, primary_of
+from api.tiles.direct import DirectTiles
 from api.tiles.notes import PARTIAL
+from api.tiles.places import Places
 from api.tiles.remote import Remote
 from api.tiles.versions import CollectionVersions, ItemVersions
 from api.tracing import is_traced
@@ -133,6 +135,7 @@ def create_app(
                 async with watching(reads), changes.listening(), limits.running(pool, tile_key):
                     yield
             finally:
+                app.state.tile_cache.close()
                 raster.state.dbpool.close()
                 raster.state.remote.close()
                 await reads.close()
@@ -199,6 +202,7 @@ def _in_front(app: Application, stac: FastAPI, raster: FastAPI, settings: ApiSet
     )  # fmt: skip
     public = PublicUrl(cors, settings.public_url)
     documents = Documents(public, lambda: getattr(stac.state, "changes", None), app)
+    places = Places(settings, lambda: raster.state.remote)
     tiles = app.state.tile_cache = TileCache(
         documents,
         {
@@ -207,6 +211,7 @@ def _in_front(app: Application, stac: FastAPI, raster: FastAPI, settings: ApiSet
         },
         settings,
         app.state.metrics,
+        None if is_traced() else DirectTiles(raster, reader_of(places), settings.max_picture_pixels),
     )
     limited = Limited(tiles, app, limits, app.state.metrics) if limits.is_on else tiles
     identified = Identified(Signed(limited, raster), lambda: getattr(getattr(app.state, "parts", None), "people", None))

@@ -78,8 +78,11 @@ class Metrics:
 
     def note_tile(self, outcome: str, size: int) -> None:
         """Count a tile: `memory`, `disk`, `made`, `shared`, `left`."""
-        self.tiles.labels(outcome).inc()
-        self.tile_bytes.labels(outcome).inc(size)
+        children = self._children.get((outcome,))
+        if children is None:
+            children = self._children[(outcome,)] = self.tiles.labels(outcome), self.tile_bytes.labels(outcome)
+        children[0].inc()
+        children[1].inc(size)
 
     def collected(self) -> CollectorRegistry:
         """What a scrape reads: with several processes what all of them have counted (prometheus_client's multiprocess mode)."""

@@ -45,6 +45,7 @@ from api.tiles.drawing import (
     signed_links,
 )
 from api.tiles.encode import render_image
+from api.tiles.exists import OnceCarried
 from api.tiles.found import as_item, leave_out_foreign, note_age
 from api.tiles.grids import GRIDS, Geometry, geometry_in
 from api.tiles.items import stored_item
@@ -84,7 +85,7 @@ def reader_of(places: Places) -> type[PgSTACReader]:
     """A reader whose assets are our own COGs, found by id, and those at hosts that a source names; any other asset is refused."""
 
     @attr.s
-    class OwnReader(PgSTACReader):
+    class OwnReader(OnceCarried, PgSTACReader):
         reader: type[BaseReader] = attr.ib(default=FastReader)
         _left: threading.Event | None = attr.ib(init=False, factory=LEFT.get)
 

@@ -69,13 +69,14 @@ def stock_python(folder: Path, name: str = "stock", packages: tuple[str, ...] = 
 
 
 @contextlib.contextmanager
-def ours(database: DatabaseSettings, folder: Path, name: str = "ours") -> Iterator[Peer]:
-    """`python -m api serve`."""
+def ours(database: DatabaseSettings, folder: Path, name: str = "ours", **settings: str) -> Iterator[Peer]:
+    """`python -m api serve`, with these settings besides."""
     port = free_port(0)
     own = {
         "FEDERATOR_PORT": str(port),
         "FEDERATOR_PUBLIC_URL": f"http://127.0.0.1:{port}",
         "FEDERATOR_DATA_DIR": str(folder / name),
+        **settings,
     }
     with _running(
         name, [sys.executable, "-m", "api", "serve"], database, own, folder, f"http://127.0.0.1:{port}/_mgmt/ping"
@@ -148,7 +149,7 @@ def _connection(database: DatabaseSettings) -> dict[str, str]:
 
 def _wait(url: str, process: subprocess.Popen[bytes]) -> None:
     host, _, path = url.removeprefix("http://").partition("/")
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while time.monotonic() < deadline and process.poll() is None:
         connection = http.client.HTTPConnection(host, timeout=5)
         try:

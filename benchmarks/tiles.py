@@ -24,7 +24,7 @@ import rasterio
 from imagecodecs import PNG, jpeg8_encode, png_encode
 from rasterio.warp import transform_bounds
 
-from benchmarks import peers, tile_rasters
+from benchmarks import mosaics, peers, tile_rasters
 from benchmarks.client import Request, interleaved, medians, rate
 from benchmarks.growth import made
 from benchmarks.peers import Peer
@@ -46,6 +46,8 @@ TILES = {
     "RGB z15 PNG": ("rgb", 15, "png", ""),
     "RGB z15 JPEG": ("rgb", 15, "jpg", ""),
 }
+#: Nothing is kept, and nobody is refused: each tile is made.
+_ANEW = {"FEDERATOR_TILE_MEMORY_BYTES": "0", "FEDERATOR_TILE_CACHE_BYTES": "0", "FEDERATOR_RATE_LIMITS": "false"}
 _LIMITED = ("Sentinel-2 z13 PNG", "Sentinel-2 z13 JPEG")
 
 
@@ -56,7 +58,7 @@ def run(server: DatabaseSettings) -> dict[str, float]:
     rasters = {"s2": tile_rasters.sentinel2(kept / "s2.tif"), "rgb": tile_rasters.rgb(kept / "rgb.tif")}
     database = made(server, f"tiles_{uuid.uuid4().hex[:8]}")
     with tempfile.TemporaryDirectory(dir=kept) as folder, contextlib.ExitStack() as stack:
-        ours = stack.enter_context(peers.ours(database, Path(folder)))
+        ours = stack.enter_context(peers.ours(database, Path(folder), **_ANEW))
         cogs = Path(folder) / "ours" / "cogs"
         cogs.mkdir(parents=True, exist_ok=True)
         uploads = {name: uuid.uuid4() for name in rasters}
@@ -65,7 +67,10 @@ def run(server: DatabaseSettings) -> dict[str, float]:
         asyncio.run(_register(database, rasters, uploads, ours))
         servers = [ours, stack.enter_context(peers.titiler(database, kept))]
         servers.append(stack.enter_context(peers.titiler_pgstac(database, kept)))
+        asyncio.run(mosaics.register(database, COLLECTION, rasters["s2"], cogs, ours.port, _item))
         found = dict(_latencies(servers, rasters))
+        layered = {one.name: one for one in servers if one.name in ("ours", "titiler-pgstac")}
+        found.update(mosaics.measured(layered, COLLECTION, _path(rasters, "Sentinel-2 z13 PNG")))
         found.update(_rates(servers, rasters))
         found.update(_limits(rasters, found))
     return found
@@ -122,15 +127,22 @@ def _tile(raster: Path, zoom: int, n: int) -> morecantile.Tile:
     return MERCATOR.tile(west + (east - west) * share[0], south + (north - south) * share[1], zoom)
 
 
-def _requests(rasters: dict[str, Path], name: str) -> dict[str, Callable[[int], Request]]:
-    """How each server is asked for the n-th tile."""
-    raster, zoom, form, options = TILES[name]
+def _path(rasters: dict[str, Path], name: str) -> Callable[[int], str]:
+    """The n-th tile's path, from `tiles/` on."""
+    raster, zoom, form, _ = TILES[name]
     tiles = [_tile(rasters[raster], zoom, n) for n in range(NUMBER)]
 
     def path(n: int) -> str:
         tile = tiles[n % NUMBER]
         return f"tiles/WebMercatorQuad/{tile.z}/{tile.x}/{tile.y}.{form}"
 
+    return path
+
+
+def _requests(rasters: dict[str, Path], name: str) -> dict[str, Callable[[int], Request]]:
+    """How each server is asked for the n-th tile."""
+    raster, _, _, options = TILES[name]
+    path = _path(rasters, name)
     more = f"&{options}" if options else ""
     return {
         "ours": lambda n: Request(f"/raster/collections/{COLLECTION}/items/{raster}/{path(n)}?assets=data{more}"),

@@ -8,13 +8,17 @@ the same moment are made once. Stands behind whatever decides about a request, a
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
+import os
 import re
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from urllib.parse import parse_qsl
 
 import asyncpg
@@ -33,7 +37,7 @@ from api.stac.etags import etag_of, names_tag
 from api.tiles.leaving import staying
 from api.tiles.rendering import KEY, Rendering
 from api.tiles.single_flight import SingleFlight
-from api.tiles.tile_store import Disk, Kept, Memory
+from api.tiles.tile_store import KEPT_HEADERS, Disk, Kept, Memory
 from api.tiles.versions import Asker, State, Versions
 
 log = logging.getLogger(__name__)
@@ -49,12 +53,12 @@ COLLECTION_PIXELS: Final = re.compile(
 #: Longer queries are answered anew each time.
 _MOST_QUERY = 2000
 _MOST_BODY = 8 * 2**20
+#: More than cores, for some wait for a disk; few, for they wait for each other in Python.
+_THREADS: Final = max(4, 2 * (os.cpu_count() or 1))
 #: Of a request: what is done here, and what must not decide about an answer that others get too.
 _NOT_ASKED = frozenset(
     {b"accept-encoding", b"if-none-match", b"if-modified-since", b"origin", b"authorization", b"cookie", b"range"}
 )
-#: Of an answer: what is kept with it.
-_KEPT_HEADERS = frozenset({b"content-type", b"content-crs", b"content-bbox", b"content-disposition"})
 _ANY_ORIGIN = (b"access-control-allow-origin", b"*")
 _EXPOSED = (b"access-control-expose-headers", b"ETag, Location, RateLimit, RateLimit-Policy, Retry-After")
 _VARY = (b"vary", b"Accept")
@@ -63,13 +67,24 @@ _DATABASE_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, Time
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """An answer as the application made it, and what it told of it. `kept` None: it is sent to who asked, and to nobody later; with
-    `is_for_all` false not even to those who wait for it."""
+    """An answer, and what was told of it. `kept` None: it is `messages`, sent to who asked, and to nobody later; with `is_for_all` false
+    not even to those who wait for it. `outcome` as metrics call it."""
 
     messages: list[Message]
     version: str | None
     kept: Kept | None
     is_for_all: bool = True
+    outcome: str = "made"
+
+
+class Maker(Protocol):
+    """Makes some answers more quickly than the application does; of the state that is given, and with the same bytes."""
+
+    def work(
+        self, path: str, query: bytes, names: tuple[str, ...], asker: Asker, state: State
+    ) -> Callable[[], Kept | None] | None:
+        """What makes the answer, to be called in a thread. None, as its result: the application is to answer."""
+        ...
 
 
 def renderer_name(database: str) -> str:
@@ -95,12 +110,19 @@ class TileCache:
     Args:
         app: makes what is not kept.
         kinds: patterns of paths and what tells the versions of what they name; the first that fits.
+        maker: is asked first for what is not kept.
     """
 
     def __init__(
-        self, app: ASGIApp, kinds: Mapping[re.Pattern[str], Versions], settings: ApiSettings, metrics: Metrics
+        self,
+        app: ASGIApp,
+        kinds: Mapping[re.Pattern[str], Versions],
+        settings: ApiSettings,
+        metrics: Metrics,
+        maker: Maker | None = None,
     ) -> None:
-        self._app, self._kinds, self._metrics = app, kinds, metrics
+        self._app, self._kinds, self._metrics, self._maker = app, kinds, metrics, maker
+        self._threads: ThreadPoolExecutor | None = None
         self._settings = settings
         self._memory = Memory(settings.tile_memory_bytes)
         self._disk: Disk | None = None
@@ -112,9 +134,17 @@ class TileCache:
     def open(self, database: str) -> None:
         """Begin to keep, for the database of this name."""
         self._renderer = renderer_name(database)
+        self._threads = ThreadPoolExecutor(_THREADS, "tiles")
         if self._settings.tile_cache_bytes:
             folder = self._settings.tile_cache_dir or self._settings.data_dir / "tiles"
             self._disk = Disk(folder, self._settings.tile_cache_bytes, self._settings.processes)
+
+    def close(self) -> None:
+        """Wait for what is being made and written."""
+        self._renderer = ""
+        if self._threads is not None:
+            self._threads.shutdown(wait=True)
+            self._threads = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         found = self._named(scope) if self._renderer else None
@@ -132,19 +162,20 @@ class TileCache:
             return
         note_private(Request(scope), is_private=not state.is_public)
         key = self._key(scope, names, state)
-        kept = await self._kept(key)
+        kept = self._memory.get(key)
         if kept is not None:
+            self._count("memory", kept)
             await self._send(kept, state, scope, send)
             return
         async with staying(receive) as stay:
-            made, begun_here = await self._flights.do(key, lambda: self._make(scope, key, state))
+            made, begun_here = await self._flights.do(key, lambda: self._answer(scope, key, names, asker, state))
         if stay.has_left:
             self._note_left(scope)
             return
         if not begun_here and not (made.is_for_all and made.version in (None, state.version)):
             await self._ask(scope, stay.receive, send)  # an item that has changed meanwhile may be for others
             return
-        self._count("made" if begun_here else "shared", made.kept)
+        self._count(made.outcome if begun_here else "shared", made.kept)
         if made.kept is not None:
             await self._send(made.kept, state, scope, send)
             return
@@ -179,24 +210,36 @@ class TileCache:
 
     def _key(self, scope: Scope, names: tuple[str, ...], state: State) -> str:
         """Hash of everything that decides about the answer's bytes."""
-        query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
-        query.sort(key=lambda pair: pair[0])  # values of one name keep their order, which says something
         path = scope["path"]
         accepted = b"" if "." in path.rpartition("/")[2] else _accepted(scope)
+        query = _in_order(scope["query_string"])
         what = [self._renderer, path, names, query, accepted.decode("latin-1"), state.version, state.audience]
         return blake3(orjson.dumps(what)).hexdigest()
 
-    async def _kept(self, key: str) -> Kept | None:
-        kept = self._memory.get(key)
-        if kept is not None:
-            self._count("memory", kept)
-            return kept
-        if self._disk is not None:
-            kept = await asyncio.to_thread(self._disk.get, key)
-            if kept is not None:
-                self._memory.put(key, kept)
-                self._count("disk", kept)
-        return kept
+    async def _answer(self, scope: Scope, key: str, names: tuple[str, ...], asker: Asker, state: State) -> Made:
+        """What is kept on disk, or is made quickly, or by the application."""
+        asked = scope["path"], scope["query_string"], names, asker, state
+        work = None if self._maker is None else self._maker.work(*asked)
+        kept, is_new = await self._looked_up(key, work)
+        if kept is None or not 0 < len(kept.body) <= _MOST_BODY:
+            return await self._make(scope, key, state)
+        self._memory.put(key, kept)
+        if is_new and self._disk is not None and self._threads is not None:
+            self._threads.submit(self._disk.put, key, kept)  # nobody waits for it
+        return Made([], state.version, kept, outcome="made" if is_new else "disk")
+
+    async def _looked_up(self, key: str, work: Callable[[], Kept | None] | None) -> tuple[Kept | None, bool]:
+        """What is on disk or else what `work` makes, and whether it was made: one turn in a thread for both."""
+        disk = self._disk
+        if disk is None and work is None:
+            return None, False
+
+        def found() -> tuple[Kept | None, bool]:
+            kept = None if disk is None else disk.get(key)
+            return (kept, False) if kept is not None or work is None else (work(), True)
+
+        context = contextvars.copy_context()  # which says whether the client is still there
+        return await asyncio.get_running_loop().run_in_executor(self._threads, context.run, found)
 
     async def _make(self, scope: Scope, key: str, state: State) -> Made:
         """The answer by the application, kept when it may be."""
@@ -261,6 +304,12 @@ async def _pass_on(messages: list[Message], scope: Scope, send: Send) -> None:
         await send(message)
 
 
+@lru_cache(maxsize=2048)
+def _in_order(query: bytes) -> list[tuple[str, str]]:
+    """Parameters by name; values of one name keep their order, which says something."""
+    return sorted(parse_qsl(query.decode("latin-1"), keep_blank_values=True), key=lambda pair: pair[0])
+
+
 def _accepted(scope: Scope) -> bytes:
     """What media types the client asks for, when pictures are among them."""
     for name, value in scope["headers"]:
@@ -291,7 +340,7 @@ def _kept_of(messages: list[Message], route: str, until: float | None) -> Kept |
     body = b"".join(message.get("body", b"") for message in messages[1:])
     if not body or len(body) > _MOST_BODY:
         return None
-    headers = tuple((name, value) for name, value in start["headers"] if name in _KEPT_HEADERS)
+    headers = tuple((name, value) for name, value in start["headers"] if name in KEPT_HEADERS)
     return Kept(route, headers, etag_of(body).encode(), body, until)
 
 

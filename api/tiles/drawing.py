@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, cast
 
@@ -40,7 +40,8 @@ _NUMBERS: Final = ("/statistics", "/point/")
 PART_SIDE: Final = 4096
 
 
-def _parsed(values: list[str] | None) -> Any:
+def parsed_assets(values: list[str] | None) -> Any:
+    """titiler's notation of assets, taken apart. Raises ValueError."""
     try:
         return None if values is None else _parse_asset(values)
     except ValueError:
@@ -49,7 +50,7 @@ def _parsed(values: list[str] | None) -> Any:
 
 Assets = Annotated[
     list[str] | None,
-    AfterValidator(_parsed),
+    AfterValidator(parsed_assets),
     Query(description="Keys of assets, `data` or `data|bidx=3,2,1`. None: as the render hint says."),
 ]
 Render = Annotated[
@@ -67,10 +68,35 @@ def hint_of(request: Request, subject: Subject, render: str | None) -> JSON:
     item = subject if isinstance(subject, pystac.Item) else subject.newest(request)
     if item is None:
         return {}
-    more = [] if isinstance(subject, pystac.Item) else [subject.renders]
+    return hint_named(item, [] if isinstance(subject, pystac.Item) else [subject.renders], render)
+
+
+def hint_named(item: pystac.Item, more: Sequence[Any], render: str | None) -> JSON:
+    """The same of an item, and of hints by name that come before its own.
+
+    Raises:
+        Problem: 400 NO_SUCH_RENDER.
+    """
     if render not in (None, "", "default") and not is_offered(item, str(render), *more):
         raise Problem(400, "NO_SUCH_RENDER", "there is no render hint of this name", field="render")
     return render_of(item, render or "default", *more)
+
+
+def hinted(
+    hint: JSON, expression: str | None, asset_as_band: bool | None = None, *, is_drawn: bool = True
+) -> AssetsExprParams:
+    """What is read where a request names no assets; numbers are of all bands, unless it names a hint.
+
+    Raises:
+        Problem: 400 ASSETS_REQUIRED.
+    """
+    if not hint:
+        raise Problem(400, "ASSETS_REQUIRED", "name assets: nothing says how this is drawn")
+    names: list[Any] = hint["assets"]
+    if "bidx" in hint and len(names) == 1 and is_drawn:
+        names = [{"name": names[0], "indexes": hint["bidx"]}]
+    told = hint.get("expression") if is_drawn else None
+    return AssetsExprParams(assets=names, expression=expression or told, asset_as_band=asset_as_band)
 
 
 def drawing_of(subject_of: Callable[..., Subject]) -> dict[str, Any]:
@@ -91,14 +117,8 @@ def drawing_of(subject_of: Callable[..., Subject]) -> dict[str, Any]:
         hint = hint_of(request, subject, render)
         if not hint and not isinstance(subject, pystac.Item) and subject.newest(request) is None:
             return AssetsExprParams(assets=[], expression=expression, asset_as_band=asset_as_band)  # nothing is there
-        if not hint:
-            raise Problem(400, "ASSETS_REQUIRED", "name assets: nothing says how this is drawn")
-        names: list[Any] = hint["assets"]
         is_drawn = render is not None or not any(part in request.scope["route"].path for part in _NUMBERS)
-        if "bidx" in hint and len(names) == 1 and is_drawn:
-            names = [{"name": names[0], "indexes": hint["bidx"]}]
-        told = hint.get("expression") if is_drawn else None
-        return AssetsExprParams(assets=names, expression=expression or told, asset_as_band=asset_as_band)
+        return hinted(hint, expression, asset_as_band, is_drawn=is_drawn)
 
     def rendering(
         request: Request,

@@ -16,6 +16,7 @@ from shapely.geometry.base import BaseGeometry
 from starlette.requests import Request
 
 from api.problems import Problem
+from api.tiles.items import stored_item
 from api.tiles.remote_headers import FRESH_S
 from api.tiles.rendering import note_foreign, note_until
 from db.queries import sql
@@ -26,12 +27,19 @@ JSON = dict[str, Any]
 _PAGES: Final = (6, 24, 70)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Found:
-    """An item that the caller may see, and whether everybody may."""
+    """An item that the caller may see, and whether everybody may; made of its document when it is needed."""
 
-    item: pystac.Item
+    _made: pystac.Item | JSON
     is_public: bool
+
+    @property
+    def item(self) -> pystac.Item:
+        """The item as readers take it."""
+        if isinstance(self._made, dict):
+            self._made = as_item(self._made)
+        return self._made
 
 
 @contextmanager
@@ -68,33 +76,52 @@ def items_in(
     asked, offset = orjson.dumps(search).decode(), 0
     for size in pages_of(most):
         with request.app.state.dbpool.connection() as conn, conn.cursor(row_factory=dict_row) as cursor, asking():
-            rows = cursor.execute(sql("tiles.mosaic_page"), (asked, list(principals), outline, size, offset)).fetchall()
-            documents = [row["item"] for row in rows]
-            if name_foreign(cursor, documents):
+            rows = cursor.execute(sql("tiles.mosaic_rows"), (asked, list(principals), outline, size, offset)).fetchall()
+            documents = [stored_item(row) for row in rows]
+            named = uploads_named(cursor, documents)
+            if named.is_borrowing:
                 note_foreign(request)
-            leave_out_foreign(cursor, documents, principals)
+            if not named.are_own:  # whoever sees an item may read its own uploads
+                leave_out_foreign(cursor, documents, principals)
         note_age(request, documents)
         if rows:
-            yield [Found(as_item(row["item"]), row["is_public"]) for row in rows]
+            yield [Found(one, row["is_public"]) for one, row in zip(documents, rows, strict=True)]
         if len(rows) < size:
             return
         offset += size
 
 
-def name_foreign(cursor: Any, documents: Sequence[JSON]) -> bool:
-    """Whether some item names an upload of another item, readable or not."""
+@dataclass(frozen=True, slots=True)
+class Named:
+    """Uploads that items name: whether some is another item's, and whether each is the item's own."""
+
+    is_borrowing: bool
+    are_own: bool
+
+
+def uploads_named(cursor: Any, documents: Sequence[JSON]) -> Named:
+    """Whose uploads items name, readable or not; one that is not known is nobody's."""
     named = [(one, upload) for one in documents for upload in named_uploads([one])]
     if not named:
-        return False
+        return Named(is_borrowing=False, are_own=True)
     rows = cursor.execute(sql("tiles.owners_of_uploads"), (list({upload for _, upload in named}),)).fetchall()
     owners = {row["id"]: (row["collection_id"], row["item_id"]) for row in rows}
-    return any(upload in owners and owners[upload] != (one["collection"], one["id"]) for one, upload in named)
+    found = [(owners.get(upload), (one["collection"], one["id"])) for one, upload in named]
+    return Named(
+        is_borrowing=any(owner is not None and owner != item for owner, item in found),
+        are_own=all(owner == item for owner, item in found),
+    )
 
 
 def note_age(request: Request, documents: Sequence[JSON]) -> None:
     """An answer made of files elsewhere is kept for a while: they may be replaced under their names, which changes no item."""
-    if any(upload_of(href) is None for document in documents for href in hrefs_of(document)):
+    if is_elsewhere(documents):
         note_until(request, time.time() + FRESH_S)
+
+
+def is_elsewhere(documents: Sequence[JSON]) -> bool:
+    """Whether some asset is no upload of ours."""
+    return any(upload_of(href) is None for document in documents for href in hrefs_of(document))
 
 
 def leave_out_foreign(cursor: Any, documents: Sequence[JSON], principals: Sequence[str]) -> None:

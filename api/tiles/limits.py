@@ -30,6 +30,11 @@ _SYSTEM: Final = re.compile(
 )
 
 
+#: Coordinates, and where none is on the Earth, in whatever units: GDAL goes round the Earth as often as a place is away, for minutes.
+_PLACES: Final = ("minx", "miny", "maxx", "maxy", "lon", "lat")
+_FAR: Final = 1e9
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What an operator sets."""
@@ -51,6 +56,7 @@ def check_sizes(asked: Iterable[tuple[str, str]], limits: Limits, *, is_statisti
         raise _too_large("width x height", limits.most_pixels, pixels)
     _check_together(sides, _number(given, "max_size"), pairs, limits)
     _check_bins(given.get("histogram_bins", ""))
+    _check_places([given.get(name, "") for name in _PLACES] + given.get("bbox", "").split(","))
     if is_statistics:
         side = max(_number(given, "max_size") or 0, *(one or 0 for one in sides)) or STATISTICS_SIDE
         _check("cover_scale", _number(given, "cover_scale"), MOST_COVER // max(1, int(side)))
@@ -88,6 +94,16 @@ def _check_layers(pairs: list[tuple[str, str]], limits: Limits) -> None:
             raise Problem(400, "TOO_LONG", f"a formula has at most {_MOST_FORMULA} characters", field=name)
     for asset in assets:
         _check_asset(asset)
+
+
+def _check_places(texts: Iterable[str]) -> None:
+    for text in texts:
+        try:
+            value = float(text)
+        except ValueError:
+            continue
+        if math.isfinite(value) and abs(value) > _FAR:
+            raise Problem(400, "INVALID_BBOX", "the box has no place on the Earth", field="bbox")
 
 
 def _check_asset(asset: str) -> None:

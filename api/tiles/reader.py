@@ -29,6 +29,7 @@ from rio_tiler.utils import cast_to_sequence, non_alpha_indexes, output_size
 from api.problems import Problem
 from api.tiles import pixels
 from api.tiles.bounds import check_size
+from api.tiles.exists import OnceCarried
 from api.tiles.facts import NODATA, NONE, OTHER, Facts, facts_of, level_sizes
 from api.tiles.leaving import stop_if_left
 from api.tiles.mixing import mixed
@@ -57,7 +58,7 @@ class Image:
 
 
 @attr.s
-class FastReader(Reader):
+class FastReader(OnceCarried, Reader):
     """Reads a GeoTIFF out of the pool."""
 
     pool: Pool = attr.ib(default=POOL)

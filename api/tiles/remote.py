@@ -18,7 +18,7 @@ import rasterio
 from rasterio import windows
 from rasterio.crs import CRS
 from rasterio.errors import CRSError, NotGeoreferencedWarning
-from rasterio.io import DatasetReader, MemoryFile
+from rasterio.io import DatasetReader
 from rasterio.warp import transform as transform_points
 from rasterio.warp import transform_bounds
 from rio_tiler.constants import WGS84_CRS
@@ -31,10 +31,14 @@ from rio_tiler.utils import cast_to_sequence, get_vrt_transform, non_alpha_index
 from api.problems import Problem
 from api.settings import ApiSettings, Network
 from api.tiles.bounds import check_size
-from api.tiles.excerpt import Structure, excerpt
+from api.tiles.excerpt import Structure
+from api.tiles.overviews import Sizes
+from api.tiles.pool import Key
+from api.tiles.reader import FastReader
 from api.tiles.remote_fetch import Fetcher, FetchFailed
 from api.tiles.remote_headers import Header, Headers
 from api.tiles.remote_hosts import HostRefused, Hosts, url_of
+from api.tiles.remote_level import Level, Levels, opened
 from api.tiles.sas import Signers
 from ingest.errors import UploadRejected
 from ingest.model import Source
@@ -141,32 +145,15 @@ def told(name: str) -> Iterator[None]:
         raise Problem(status, "ASSET_UNREADABLE", detail, asset=name, reason=error.code) from error
 
 
-@contextmanager
-def opened(
-    structure: Structure, levels: list[int], blocks: dict[tuple[int, bool, int], bytes]
-) -> Iterator[DatasetReader]:
-    """A dataset over an excerpt."""
-    with MemoryFile(excerpt(structure, levels, blocks)) as memory, memory.open(driver="GTiff") as dataset:
-        yield dataset
-
-
 def reader_of(remote: Remote, name: str) -> type[Reader]:
     """A reader of one asset, whose problems name it."""
 
     @attr.s
-    class RemoteReader(Reader):
+    class Warped(Reader):
         """rio-tiler's reader; its dataset knows everything but pixels, which are there while they are read."""
 
-        def __attrs_post_init__(self) -> None:
-            with told(name):
-                self._deadline = remote.fetcher.deadline()
-                self._header = remote.header(str(self.input), self._deadline)
-                levels = list(range(len(self._header.structure.levels)))
-                self.dataset = self._ctx_stack.enter_context(opened(self._header.structure, levels, {}))
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", NoOverviewWarning)
-                warnings.simplefilter("ignore", NotGeoreferencedWarning)
-                super().__attrs_post_init__()  # type: ignore[no-untyped-call]
+        _header: Header
+        _deadline: float
 
         @contextmanager
         def _with_pixels(self, window: _Window, largest: float) -> Iterator[None]:
@@ -215,6 +202,35 @@ def reader_of(remote: Remote, name: str) -> type[Reader]:
             window = _window_of(self.dataset, (lon, lat, lon, lat), coord_crs)
             with self._with_pixels(window, 0.0):
                 return super().point(lon, lat, coord_crs=coord_crs, **options)
+
+    @attr.s
+    class RemoteReader(FastReader, Warped):
+        """The fast reader over levels that are fetched; what is not for it is warped by GDAL, as for files here."""
+
+        def __attrs_post_init__(self) -> None:
+            with told(name):
+                self._deadline = remote.fetcher.deadline()
+                self._header = remote.header(str(self.input), self._deadline)
+                known = self._header.known()
+            self._key, self.facts = Key(str(self.input), (0, 0, 0, 0)), known.facts
+            self.pool = Levels(self._level)  # type: ignore[assignment]
+            self.dataset = self._level(0)
+            if self.colormap is None:
+                self.colormap = dict(known.facts.colormap)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", NoOverviewWarning)
+                warnings.simplefilter("ignore", NotGeoreferencedWarning)
+                Reader.__attrs_post_init__(self)  # type: ignore[no-untyped-call]
+
+        def levels(self) -> Sizes:
+            return self._header.known().sizes
+
+        def _level(self, number: int) -> Level:
+            def fetch(level: int, box: tuple[int, int, int, int]) -> Any:
+                with told(name):
+                    return remote.blocks(str(self.input), self._header, level, box, self._deadline)
+
+            return Level(self._header.structure, number, self._header.known(), fetch, self._ctx_stack)
 
     return RemoteReader
 

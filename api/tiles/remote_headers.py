@@ -6,11 +6,12 @@ import io
 import threading
 import time
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import BinaryIO, Final, cast
 
 from api.tiles.excerpt import Structure, structure_of
 from api.tiles.remote_fetch import Fetcher
+from api.tiles.remote_level import Known
 from ingest.errors import UploadRejected
 from ingest.uploads.raster_settings import DEFAULTS
 from ingest.uploads.tiff import TiffFile
@@ -36,6 +37,13 @@ class Header:
     tag: bytes
     read_at: float
     kept_bytes: int
+    _known: list[Known] = field(default_factory=list, compare=False)
+
+    def known(self) -> Known:
+        """What is learned of it when it is first read."""
+        if not self._known:
+            self._known.append(Known(self.structure))
+        return self._known[0]
 
 
 class _RangeFile(io.RawIOBase):

@@ -26,6 +26,9 @@ from blake3 import blake3
 
 log = logging.getLogger(__name__)
 
+#: Of an answer: what is kept with it.
+KEPT_HEADERS: Final = frozenset({b"content-type", b"content-crs", b"content-bbox", b"content-disposition"})
+
 _MAGIC: Final = b"FTC2"
 _DIGEST: Final = 16
 _HEAD: Final = struct.Struct("<I")

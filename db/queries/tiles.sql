@@ -67,9 +67,10 @@ on conflict (collection_id) do update set touches = t.touches + excluded.touches
 select federator.collection($1, principals) as content, $1 <> all (federator.hidden_collections('{}')) as is_public, principals
 from (select case when $3 then federator.present_principals($2::text[]) else $2::text[] end as principals) as caller;
 
--- name: mosaic_page
--- Items in an area (WKB, null: anywhere).
-select item, is_public from federator.mosaic_page($1::jsonb, $2::text[], public.st_geomfromwkb($3::bytea, 4326), $4, $5);
+-- name: mosaic_rows
+-- Items in an area (WKB, null: anywhere) as they are stored; columns as those of `api.item`.
+select collection, id, packed, geometry, content, base, is_public
+from federator.mosaic_rows($1::jsonb, $2::text[], public.st_geomfromwkb($3::bytea, 4326), $4, $5);
 
 -- name: owners_of_uploads
 -- The items whose these uploads are.

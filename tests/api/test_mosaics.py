@@ -188,6 +188,8 @@ def test_other_tile_matrix_sets_and_maps(site: Site) -> None:
         ("bbox/0,0,1,1/8000x8000.png", {}, "INVALID_PARAMETER"),
         ("bbox/0,0,1,1.png", {"max_size": "1e9"}, "INVALID_PARAMETER"),
         ("map", {"width": "90000"}, "INVALID_PARAMETER"),
+        ("bbox/1e16,0,1.1e16,1.png", {"coord_crs": "EPSG:3857"}, "INVALID_BBOX"),
+        ("map", {"width": "64", "bbox": "1e16,0,1.1e16,1", "bbox-crs": "EPSG:3857"}, "INVALID_BBOX"),
         (f"tiles/{INSIDE}.png", {"assets": ["data"] * 17}, "TOO_MANY"),
         (f"tiles/{INSIDE}.png", {"expression": "b1+" * 200 + "b1"}, "INVALID_EXPRESSION"),
         (f"tiles/{INSIDE}.png", {"assets": "data|expression=sum(b1)"}, "INVALID_EXPRESSION"),

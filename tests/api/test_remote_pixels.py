@@ -15,10 +15,13 @@ from rasterio.enums import Resampling
 from rasterio.transform import from_origin
 from rasterio.warp import transform_bounds
 from rio_tiler.io import Reader
+from rio_tiler.models import ImageData
 
 from api.problems import Problem
 from api.settings import ApiSettings
 from api.tiles.limits import Limits, check_sizes
+from api.tiles.pool import Pool
+from api.tiles.reader import FastReader
 from api.tiles.remote import Remote, reader_of
 from ingest.model import Source
 from ingest.settings import IngestSettings
@@ -123,7 +126,12 @@ def _tiles(src: Reader, zooms: range) -> Iterator[tuple[int, int, int]]:
 )
 def test_pixels_are_those_of_the_file(name: str, files: dict[str, Path], host: Host, remote: Remote) -> None:
     there = reader_of(remote, "data")
-    with Reader(str(files[name])) as here, there(f"{host.url}/{files[name].name}") as away:
+    pool = Pool()
+    with (
+        Reader(str(files[name])) as here,
+        FastReader(str(files[name]), pool=pool) as fast,
+        there(f"{host.url}/{files[name].name}") as away,
+    ):
         assert (away.bounds, away.crs, away.width, away.minzoom, away.maxzoom) == (
             here.bounds,
             here.crs,
@@ -137,6 +145,8 @@ def test_pixels_are_those_of_the_file(name: str, files: dict[str, Path], host: H
         for x, y, z in _tiles(here, range(9, 16, 2)):
             a, b = away.tile(x, y, z), here.tile(x, y, z)
             assert a.array.shape == b.array.shape
+            assert_same(a, fast.tile(x, y, z))
+            a, b = (one.tile(x, y, z, reproject_method="average") for one in (away, here))  # by GDAL's warper
             same = (a.array.filled(0) == b.array.filled(0)) & (
                 np.ma.getmaskarray(a.array) == np.ma.getmaskarray(b.array)
             )
@@ -147,6 +157,14 @@ def test_pixels_are_those_of_the_file(name: str, files: dict[str, Path], host: H
         assert np.array_equal(
             away.point(lon, lat, coord_crs=here.crs).array, here.point(lon, lat, coord_crs=here.crs).array
         )
+    pool.close()
+
+
+def assert_same(a: ImageData, b: ImageData) -> None:
+    """What the fast reader reads here (how near it is to rio-tiler is the matter of `tests/api/tiles`)."""
+    assert np.array_equal(np.ma.getmaskarray(a.array), np.ma.getmaskarray(b.array))
+    assert np.array_equal(a.array.filled(0), b.array.filled(0), equal_nan=a.array.dtype.kind == "f")
+    assert (a.bounds, str(a.nodata), a.band_names) == (b.bounds, str(b.nodata), b.band_names)
 
 
 def test_a_tile_takes_two_requests_at_most_once_the_header_is_known(
