@@ -75,7 +75,7 @@ insert into lineage.signing_key (key_id, vkey, purpose, from_size, certificate) 
 
 -- name: store_key
 -- As a KEY event has it: a new key, or the end of one.
-insert into lineage.signing_key (key_id, vkey, purpose, from_size, to_size, compromised_since) values ($1, $2, $3, $4, $5, $6)
+insert into lineage.signing_key (key_id, vkey, purpose, from_size, to_size, compromised_since, certificate) values ($1, $2, $3, $4, $5, $6, $7)
 on conflict (key_id) do update set to_size = excluded.to_size, compromised_since = excluded.compromised_since;
 
 -- name: insert_trace_signature
