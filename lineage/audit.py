@@ -23,6 +23,7 @@ from lineage.audit_items import item_faults
 from lineage.audit_traces import trace_faults
 from lineage.hashes import hashes_of
 from lineage.keyring import facade_print
+from lineage.stamping import is_stamp_of
 from lineage.trace import message_of, product_of
 from lineage.verify import (
     Entry,
@@ -101,6 +102,7 @@ async def _log_faults(conn: AsyncConnection[Row], kept: Sequence[str], witnesses
     await _judge_tiles(conn, history)
     await _judge_keys(conn, history)
     await _judge_traces(conn, history)
+    await _judge_stamps(conn, history)
     verdict = history.end()
     return verdict.faults
 
@@ -311,6 +313,13 @@ async def _judge_traces(conn: AsyncConnection[Row], history: History) -> None:
             elif not _is_signed(row):
                 history.fault("trace-signature", f"event {seq}: the signature of its trace does not hold", seq)
         start = rows[-1]["seq"] + 1
+
+
+async def _judge_stamps(conn: AsyncConnection[Row], history: History) -> None:
+    """Stamps against the checkpoints that they are of: another checkpoint of the same size was made later."""
+    for row in await _all(conn, "lineage.all_stamps"):
+        if not is_stamp_of(bytes(row["reply"]), row["note"] or ""):
+            history.fault("stamp-differs", f"checkpoint {row['size']} is another than the stamped one", row["size"])
 
 
 def _may_sign(history: History, row: Row) -> bool:

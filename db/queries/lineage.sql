@@ -215,3 +215,23 @@ from lineage.trace_signature as t join lineage.event as e on e.id = t.event_id w
 -- name: all_tiles
 -- For the audit.
 select level, idx, width, data from lineage.log_tile order by level, idx, width;
+
+-- name: newest_stamp
+-- Size and age in seconds of the newest stamp; null where there is none.
+select max(size) as size, extract(epoch from now() - max(created_at))::float8 as age_s from lineage.checkpoint_stamp;
+
+-- name: insert_stamp
+-- The first that came is kept.
+insert into lineage.checkpoint_stamp (size, authority, stamped_at, reply) values ($1, $2, $3, $4) on conflict do nothing;
+
+-- name: stamps
+-- Newest first, below a size.
+select size, authority, stamped_at from lineage.checkpoint_stamp where size < $1 order by size desc limit $2;
+
+-- name: stamp
+-- One, with the checkpoint that it is of.
+select s.reply, c.note from lineage.checkpoint_stamp as s join lineage.checkpoint as c using (size) where s.size = $1;
+
+-- name: all_stamps
+-- For the audit.
+select s.size, s.reply, c.note from lineage.checkpoint_stamp as s left join lineage.checkpoint as c using (size) order by s.size;

@@ -57,7 +57,7 @@ async def _item(conn: Connection, number: int) -> None:
 
 TABLES = (
     "event", "event_hash", "checkpoint", "cosignature", "log_tile", "trace_signature", "signing_key",
-    "foreign_trace", "foreign_trace_hash",
+    "foreign_trace", "foreign_trace_hash", "checkpoint_stamp",
 )  # fmt: skip
 VERBS = [
     *(f"truncate lineage.{table} cascade" for table in TABLES),
@@ -69,6 +69,7 @@ VERBS = [
     "update lineage.checkpoint set note = ''",
     "update lineage.log_tile set data = data",
     "update lineage.foreign_trace set raw = raw",
+    "update lineage.checkpoint_stamp set reply = reply",
     "update lineage.foreign_trace_hash set digest = digest",
     "update lineage.signing_key set vkey = ''",
     "update lineage.signing_key set from_size = 5",

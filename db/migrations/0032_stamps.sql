@@ -1,9 +1,21 @@
--- Traces of others are evidence as the log is: the service's role cannot change them. Grants are given anew by `python -m db grant`.
+-- The time of checkpoints by somebody else's clock (RFC 3161), and a role that can change neither that nor the traces of others.
 
+create table lineage.checkpoint_stamp (
+    size bigint primary key references lineage.checkpoint (size),
+    authority text not null check (octet_length(authority) <= 2048), -- the URL that was asked
+    stamped_at timestamptz not null, -- as the authority says
+    reply bytea not null check (octet_length(reply) <= 65536), -- TimeStampResp in DER, over the checkpoint's note
+    created_at timestamptz not null default now()
+);
+create trigger append_only before update or delete or truncate on lineage.checkpoint_stamp
+for each statement execute function lineage.refuse_change();
+
+-- As before, with the tables that came since. Grants are given anew by `python -m db roles`.
 create or replace function federator.grant_service(role_name text) returns void language plpgsql as $$
 declare
     kept constant text[] := array[
-        'event', 'event_hash', 'checkpoint', 'cosignature', 'log_tile', 'trace_signature', 'signing_key', 'foreign_trace', 'foreign_trace_hash'
+        'event', 'event_hash', 'checkpoint', 'checkpoint_stamp', 'cosignature', 'log_tile', 'trace_signature', 'signing_key',
+        'foreign_trace', 'foreign_trace_hash'
     ];
     one text;
 begin
