@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import re
 from functools import cache
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from api.access import principals_of
 from api.parts import parts_of
 from api.problems import Problem
 from lineage import history, proof
+from lineage.sealing import time_text
 from lineage.verify import tile_name
 from lineage.verify.single_file import single_file
 
@@ -21,6 +22,7 @@ router = APIRouter(prefix="/lineage/v1/log", tags=["lineage"])
 
 #: A tile never changes, and a client that has it may keep it for good.
 _FOR_GOOD = "max-age=31536000, immutable"
+_KEPT = {"Cache-Control": f"public, {_FOR_GOOD}"}
 _MAX_NUMBER = 2**62
 _LEVELS = range(64)
 _PATH = re.compile(r"((?:x[0-9]{3}/){0,4}[0-9]{3})(?:\.p/([1-9][0-9]{0,2}))?")
@@ -48,6 +50,57 @@ async def consistency(
     if found is None:
         raise Problem(404, "NOT_FOUND", "there is no checkpoint of one of these sizes, or the first is larger")
     return Response(found, media_type="application/json")
+
+
+@router.get("/stamps")
+async def stamps(
+    request: Request,
+    before: Annotated[int, Query(ge=1, le=_MAX_NUMBER, description="of checkpoints smaller than this")] = _MAX_NUMBER,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+) -> JSONResponse:
+    """What time-stamping authorities (RFC 3161) have said of checkpoints, newest first. `size`: events; `stamped_at`: by their clock."""
+    root = f"{parts_of(request).root}/lineage/v1/log/stamps"
+    async with parts_of(request).pool.connection() as conn:
+        rows = await history.stamps(conn, before, limit + 1)
+    listed = [
+        {
+            "size": row["size"],
+            "stamped_at": time_text(row["stamped_at"]),
+            "authority": row["authority"],
+            "links": [
+                {"rel": "item", "type": "application/timestamp-reply", "href": f"{root}/{row['size']}"},
+                {"rel": "describes", "type": "text/plain", "href": f"{root}/{row['size']}/checkpoint"},
+            ],
+        }
+        for row in rows[:limit]
+    ]
+    links = []
+    if len(rows) > limit:
+        links.append({"rel": "next", "href": f"{root}?limit={limit}&before={rows[limit - 1]['size']}"})
+    return JSONResponse({"stamps": listed, "links": links})
+
+
+@router.get("/stamps/{size}")
+async def stamp(size: str, request: Request) -> Response:
+    """The authority's answer (TimeStampResp, DER): `openssl ts -verify -data CHECKPOINT -in STAMP -CAfile AUTHORITY`."""
+    found = await _stamp(size, request)
+    return Response(bytes(found["reply"]), media_type="application/timestamp-reply", headers=_KEPT)
+
+
+@router.get("/stamps/{size}/checkpoint")
+async def stamped_checkpoint(size: str, request: Request) -> Response:
+    """The checkpoint that a stamp is of, as it was stamped."""
+    return PlainTextResponse((await _stamp(size, request))["note"], headers=_KEPT)
+
+
+async def _stamp(size: str, request: Request) -> dict[str, Any]:
+    found = None
+    if re.fullmatch(r"[1-9][0-9]{0,17}", size):
+        async with parts_of(request).pool.connection() as conn:
+            found = await history.stamp(conn, int(size))
+    if found is None:
+        raise Problem(404, "NOT_FOUND", "there is no stamp of a checkpoint of this size")
+    return found
 
 
 @router.get("/verify.py")

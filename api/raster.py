@@ -171,13 +171,23 @@ _UNFIT: Final = (
 
 
 async def _on_bad_option(request: Request, error: Exception) -> Response:
-    log.info("option refused", extra={"path": request.scope["path"]}, exc_info=error)
+    level = logging.WARNING if _is_raised_here(error) else logging.INFO
+    log.log(level, "option refused", extra={"path": request.scope["path"]}, exc_info=error)
     return answer(400, "INVALID_PARAMETER", "a band, range or option does not fit this raster")
 
 
 async def _on_left(request: Request, error: Exception) -> Response:
     """Nobody reads it."""
     return Response(status_code=499)
+
+
+def _is_raised_here(error: Exception) -> bool:
+    """Whether our own code fell over, not a library that refused what it was given: that is a fault to be looked at."""
+    place = error.__traceback__
+    while place and place.tb_next:
+        place = place.tb_next
+    module = str(place.tb_frame.f_globals.get("__name__", "")) if place else ""
+    return module.partition(".")[0] == __name__.partition(".")[0] and not isinstance(error, ValueError)
 
 
 async def _on_empty(request: Request, error: Exception) -> Response:

@@ -9,6 +9,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ingest.outside import Network as Network
 from ingest.outside import parse_networks as parse_networks
+from ingest.settings import local_public_url
 
 #: Signatures with two keys, of which only the public one is known here.
 PUBLIC_KEY_ALGORITHMS = frozenset(
@@ -29,7 +30,7 @@ class ApiSettings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address that the API listens on.")
     port: int = Field(8080, ge=1, le=65535, description="Port that the API listens on.")
     public_url: str = Field(
-        "http://127.0.0.1:8080", pattern=r"^https?://[^\s/?#]+(/[^\s?#]*)?$",
+        default_factory=local_public_url, pattern=r"^https?://[^\s/?#]+(/[^\s?#]*)?$",
         description="URL under which users reach this service; every link is made of it, never of a request's headers.",
     )  # fmt: skip
     data_dir: Path = Field(Path(".data"), description="Folder for uploads, COGs, keys and the private database.")

@@ -27,14 +27,13 @@ from lineage import proof, trace, verify
 from lineage.errors import LogConflict, ProofPending
 from lineage.trace_parse import MAX_ENTRIES, MAX_PATH, MAX_TRACE_BYTES, Trace, TraceInvalid, parse_trace, parse_traces
 from lineage.trace_register import MAX_TRACES, Judged, tell, trust_here
-from lineage.trace_shape import Shown, status_of
+from lineage.trace_shape import Shown
 from lineage.trace_verdict import GRADES, HASH_NAMES, USUAL_POLICY, Verdict, grade_content, judge
 
 router = APIRouter(prefix="/lineage/v1", tags=["traces"])
 
 TELL_SCOPE = "stac:item:update"
 MAX_BODY_BYTES = 2 * MAX_TRACE_BYTES
-_MOST_OF_A_HASH = 200
 _ANY_JSON = {"requestBody": {"required": True, "content": {"application/json": {"schema": {}}}}}
 
 
@@ -219,8 +218,7 @@ async def _logged(request: Request, conn: Connection, event_id: UUID, verdict: V
 async def _with_status(conn: Connection, one: Trace, verdict: Verdict, principals: Sequence[str]) -> Verdict:
     if not one.hash:
         return verdict
-    page = await trace.traces_by_hash(conn, one.hash, limit=_MOST_OF_A_HASH, principals=principals)
-    status = status_of(page.traces, verdict.key_sha256)
+    status = await trace.status_by_hash(conn, one.hash, verdict.key_sha256, principals)
     if one.event == "OBSOLETE" and status in ("unknown", "current"):
         status = "obsolete"  # by its own word
     words = {

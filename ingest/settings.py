@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from ingest.outside import Network, parse_networks
 from ingest.uploads.raster_settings import RasterSettings
+
+
+def local_public_url(given: Mapping[str, Any]) -> str:
+    """Where users of this machine reach the service, when nothing else is said: `given` has the port."""
+    return f"http://127.0.0.1:{given.get('port', 8080)}"
 
 
 class IngestSettings(RasterSettings):
@@ -23,8 +30,10 @@ class IngestSettings(RasterSettings):
     collections_dir: Path | None = Field(
         None, description="Folder with the operator's own collection files (*.json): changes, further ones, indexes."
     )
+    port: int = Field(8080, ge=1, le=65535, description="Port that the API listens on.")
     public_url: str = Field(
-        "http://127.0.0.1:8080", description="URL under which users reach this service; no slash at the end."
+        default_factory=local_public_url,
+        description="URL under which users reach this service; no slash at the end. Without it: this machine's port.",
     )
 
     page_size: int = Field(

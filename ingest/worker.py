@@ -54,6 +54,7 @@ from lineage.projector import project
 from lineage.published import Published
 from lineage.sequencer import sequence
 from lineage.settings import LineageSettings
+from lineage.stamping import Stamping
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +74,8 @@ DENSITY_S = 2.0
 SUMMARIES_S = 5.0
 #: Seconds for an answer of a witness.
 WITNESS_S = 5.0
+#: Between two looks whether the newest checkpoint is to be stamped.
+STAMPS_S = 60.0
 #: The supervisor waits 20 s before it kills; a harvest's page and its report fit into this.
 GRACEFUL_S = 8.0
 _GONE = (
@@ -269,6 +272,10 @@ async def _work_while_connected(
                 group.create_task(_every(SUMMARIES_S, lambda: rebuild_due(pool, settings.summary_rest_s))),
                 group.create_task(_every(settings.upload_sweep_s, lambda: sweep(pool, settings))),
             ]
+            if stamping := _stamping(http):
+                loops.append(
+                    group.create_task(_every(STAMPS_S, lambda: _unharmed(lambda: stamping.ask(pool), "stamps")))
+                )
             await _serve_jobs(app, parts, stop)
             for loop in loops:
                 loop.cancel()
@@ -314,6 +321,14 @@ async def _sequence(pool: Pool, signer: Signer, published: Published, cosigning:
     except LineageError as error:
         log.error("the log cannot go on", extra={"reason": str(error)})
         await asyncio.sleep(60)
+
+
+def _stamping(http: httpx.AsyncClient) -> Stamping | None:
+    try:
+        return Stamping.of(LineageSettings(), http)
+    except LineageError as error:
+        log.error("checkpoints are not stamped", extra={"reason": str(error)})
+        return None
 
 
 async def _unharmed(work: Callable[[], Awaitable[Any]], what: str) -> None:

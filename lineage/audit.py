@@ -7,6 +7,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,6 +22,8 @@ from db.queries import sql
 from lineage.audit_items import item_faults
 from lineage.audit_traces import trace_faults
 from lineage.hashes import hashes_of
+from lineage.keyring import facade_print
+from lineage.stamping import is_stamp_of
 from lineage.trace import message_of, product_of
 from lineage.verify import (
     Entry,
@@ -99,6 +102,7 @@ async def _log_faults(conn: AsyncConnection[Row], kept: Sequence[str], witnesses
     await _judge_tiles(conn, history)
     await _judge_keys(conn, history)
     await _judge_traces(conn, history)
+    await _judge_stamps(conn, history)
     verdict = history.end()
     return verdict.faults
 
@@ -270,6 +274,29 @@ async def _judge_keys(conn: AsyncConnection[Row], history: History) -> None:
         told = (row["vkey"], row["purpose"], row["from_size"], row["to_size"], row["compromised_since"])
         if told != (known.vkey, known.purpose, known.from_size, known.to_size, known.compromised_since):
             history.fault("key-differs", f"the table of keys says otherwise of {name} than the log's events")
+    if history.facades:
+        await _judge_facades(conn, history)
+
+
+async def _judge_facades(conn: AsyncConnection[Row], history: History) -> None:
+    """The table's keys of the façade against what the events say of them. A log that did not name its first takes it from the table."""
+    rows = {row["key_id"]: row for row in await _all(conn, "lineage.signing_keys") if row["purpose"] == "facade"}
+    for name in rows.keys() | history.facades.keys():
+        row, known = rows.get(name), history.facades.get(name)
+        if row is not None and known is not None and not known.print_:
+            known = history.facades[name] = replace(known, print_=_print_of(row))
+        told = (_print_of(row), row["from_size"], row["to_size"], row["compromised_since"]) if row else None
+        said = (known.print_, known.from_size, known.to_size, known.compromised_since) if known else None
+        if told != said:
+            words = f"the table of keys says otherwise of the façade's key {name} than the log's events"
+            history.fault("key-differs", words)
+
+
+def _print_of(row: Row) -> str:
+    try:
+        return facade_print(row["certificate"] or "")
+    except ValueError:
+        return ""
 
 
 async def _judge_traces(conn: AsyncConnection[Row], history: History) -> None:
@@ -280,9 +307,24 @@ async def _judge_traces(conn: AsyncConnection[Row], history: History) -> None:
             seq = row["seq"]
             if row["message"] != message_of(product_of(row["name"], orjson.loads(row["body"])), "CREATE"):
                 history.fault("trace-differs", f"event {seq}: its trace does not say what the event says", seq)
+            elif history.facades and not _may_sign(history, row):
+                words = f"event {seq}: its trace has another certificate than the façade's of then"
+                history.fault("trace-signature", words, seq)
             elif not _is_signed(row):
                 history.fault("trace-signature", f"event {seq}: the signature of its trace does not hold", seq)
         start = rows[-1]["seq"] + 1
+
+
+async def _judge_stamps(conn: AsyncConnection[Row], history: History) -> None:
+    """Stamps against the checkpoints that they are of: another checkpoint of the same size was made later."""
+    for row in await _all(conn, "lineage.all_stamps"):
+        if not is_stamp_of(bytes(row["reply"]), row["note"] or ""):
+            history.fault("stamp-differs", f"checkpoint {row['size']} is another than the stamped one", row["size"])
+
+
+def _may_sign(history: History, row: Row) -> bool:
+    print_ = _print_of(row)
+    return any(known.print_ == print_ and known.signs(row["seq"]) for known in history.facades.values())
 
 
 def _is_signed(row: Row) -> bool:

@@ -76,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     changed = _command(commands, "keys", _keys, "list, rotate, retire or revoke the keys of the log")
     changed.add_argument("action", choices=("list", "rotate", "retire", "revoke"))
     changed.add_argument(
-        "key", nargs="?", help="to rotate: event or log; to retire or revoke: the key's id as `list` prints it"
+        "key", nargs="?", help="to rotate: event, log or facade; to retire or revoke: the key's id as `list` prints it"
     )
     changed.add_argument(
         "--since", type=int, help="number of the first event that is suspect, of a key that is revoked"
@@ -154,9 +154,11 @@ async def _keys(conn: Connection, options: argparse.Namespace) -> int:
             for row in await keys(conn):
                 until = "" if row["to_size"] is None else f" to {row['to_size']}"
                 suspect = "" if row["compromised_since"] is None else f", suspect since {row['compromised_since']}"
-                print(f"{row['purpose']:6} {row['key_id']} from {row['from_size']}{until}{suspect} {row['vkey']}")
+                print(
+                    f"{row['purpose']:6} {row['key_id']} from {row['from_size']}{until}{suspect} {row['vkey']}".rstrip()
+                )
             return 0
-        case "rotate", ("event" | "log") as purpose:
+        case "rotate", ("event" | "log" | "facade") as purpose:
             print(f"new {purpose} key: {await key_events.rotate(conn, signer, purpose)}")
         case "retire", str() as which:
             await key_events.retire(conn, signer, which, options.reason)
@@ -164,7 +166,7 @@ async def _keys(conn: Connection, options: argparse.Namespace) -> int:
             made = await key_events.revoke(conn, signer, which, options.since, options.reason)
             print(f"new key: {made}" if made else "revoked")
         case _:
-            print("keys list | rotate event|log | retire KEY | revoke KEY --since NUMBER", file=sys.stderr)
+            print("keys list | rotate event|log|facade | retire KEY | revoke KEY --since NUMBER", file=sys.stderr)
             return 2
     return await _sequence(conn, options)
 

@@ -6,6 +6,7 @@ LineageError
 ├── KeyMismatch      this machine's key is not the log's; give it the right key
 ├── KeyRefused       a key cannot be added, retired or revoked as asked
 ├── WitnessRefuses   a witness has seen another log of our name; stop and call a person
+├── StampRefused     a time-stamping authority is not set up, or gave nothing that can be kept; the log goes on without
 └── ProofPending     the event is not sequenced yet; ask again in a moment
 """
 
@@ -32,6 +33,10 @@ class KeyRefused(LineageError):
 
 class WitnessRefuses(LogConflict):
     """A witness has cosigned a checkpoint that the present log does not follow from."""
+
+
+class StampRefused(LineageError):
+    """No certificates of the authority, or an answer that does not hold under them."""
 
 
 class ProofPending(LineageError):

@@ -81,6 +81,16 @@ async def note_of(conn: AsyncConnection[Row], size: int) -> str | None:
     return str(rows[0]["note"]) if rows else None
 
 
+async def stamps(conn: AsyncConnection[Row], before: int, limit: int) -> list[Row]:
+    """Stamps of checkpoints smaller than `before`, newest first: size, authority, stamped_at."""
+    return await (await conn.execute(sql("lineage.stamps"), (before, limit))).fetchall()
+
+
+async def stamp(conn: AsyncConnection[Row], size: int) -> Row | None:
+    """One stamp (`reply`) and the checkpoint that it is of (`note`)."""
+    return await (await conn.execute(sql("lineage.stamp"), (size,))).fetchone()
+
+
 async def keys(conn: AsyncConnection[Row]) -> list[Row]:
     """All keys that ever signed, public parts only."""
     return await (await conn.execute(sql("lineage.signing_keys"))).fetchall()

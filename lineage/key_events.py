@@ -5,6 +5,7 @@ Rotation makes the new key in the keys folder before its event is committed: a c
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from datetime import UTC, datetime
 from typing import Any
@@ -16,7 +17,7 @@ from lineage import log
 from lineage.errors import KeyMismatch, KeyRefused
 from lineage.events import Event, Kind
 from lineage.ids import uuid7
-from lineage.keyring import Body, Keyring, Known, statement
+from lineage.keyring import Body, Keyring, Known, facade_id, facade_print, statement
 from lineage.keys import Signer
 from lineage.note import key_id
 
@@ -26,9 +27,9 @@ _NOW = 2**62
 
 
 async def rotate(conn: AsyncConnection[Row], signer: Signer, purpose: str) -> str:
-    """Let a new key follow the present one; returns its verifier key.
+    """Let a new key follow the present one; returns its verifier key, of the façade's key its id.
 
-    An event key takes over at once. A log key signs checkpoints beside the present one until that is retired (`retire`).
+    An event key takes over at once, and the façade's. A log key signs checkpoints beside the present one until that is retired (`retire`).
 
     Raises:
         KeyRefused: the log has not begun.
@@ -37,6 +38,8 @@ async def rotate(conn: AsyncConnection[Row], signer: Signer, purpose: str) -> st
     async with conn.transaction():
         ring = await _keyring(conn, signer)
         old = _active(ring, purpose)
+        if purpose == "facade":
+            return await _follow_facade(conn, ring, signer, old.key_id)
         new = signer.make(purpose)
         body = {"action": "add", "purpose": purpose, "vkey": new, "replaces": old.key_id}
         await _append(conn, ring, key_id(new), _signed(body, signer, purpose, old.key_id, key_id(new)))
@@ -75,6 +78,19 @@ async def revoke(conn: AsyncConnection[Row], signer: Signer, which: str, since: 
         ring = await _keyring(conn, signer)  # with the rotation
         await _append(conn, ring, which, _signed(body, signer, "event", _active(ring, "event").key_id))
     return made
+
+
+async def _follow_facade(conn: AsyncConnection[Row], ring: Keyring, signer: Signer, old: str) -> str:
+    certificate = (await asyncio.to_thread(signer.make_facade)).text
+    body = {
+        "action": "add",
+        "purpose": "facade",
+        "vkey": facade_print(certificate),
+        "certificate": certificate,
+        "replaces": old,
+    }
+    await _append(conn, ring, facade_id(certificate), _signed(body, signer, "event", _active(ring, "event").key_id))
+    return facade_id(certificate)
 
 
 async def _keyring(conn: AsyncConnection[Row], signer: Signer) -> Keyring:

@@ -2,15 +2,21 @@
 
 A key may sign n when from_size <= n < to_size: an event key the leaf of number n, a log key the checkpoint of size n. A rotation is one
 KEY event (`add`) with a statement that the old and the new key have signed; a new event key takes over at once, a log key signs beside the
-old one until that is retired, so that whoever knows only the old one can follow. To retire or revoke a key an event key signs. A KEY event
-whose statement nobody has signed stops the sequencer: somebody has written into the outbox.
+old one until that is retired, so that whoever knows only the old one can follow. To retire or revoke a key an event key signs, and all that
+happens to the façade's key, which signs the traces of what gets a number while it may. A KEY event whose statement nobody has signed
+stops the sequencer: somebody has written into the outbox.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from lineage.errors import KeyRefused
 from lineage.note import key_id
@@ -21,7 +27,7 @@ Body = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A key that signs or has signed."""
+    """A key that signs or has signed; the façade's has a certificate (base64 of the DER) in the place of a verifier key."""
 
     key_id: str
     vkey: str
@@ -29,6 +35,7 @@ class Known:
     from_size: int
     to_size: int | None = None
     compromised_since: int | None = None
+    certificate: str | None = None
 
     def signs(self, number: int) -> bool:
         """True when the key may sign this leaf or checkpoint."""
@@ -44,9 +51,9 @@ class Keyring:
 
     @classmethod
     def of(cls, origin: str, rows: Iterable[Body]) -> Keyring:
-        """From rows of lineage.signing_key; the façade's key is no key of the log."""
-        names = ("key_id", "vkey", "purpose", "from_size", "to_size", "compromised_since")
-        known = (Known(**{name: row[name] for name in names}) for row in rows if row["vkey"])
+        """From rows of lineage.signing_key."""
+        names = ("key_id", "vkey", "purpose", "from_size", "to_size", "compromised_since", "certificate")
+        known = (Known(**{name: row[name] for name in names}) for row in rows)
         return cls(origin, {one.key_id: one for one in known})
 
     def active(self, purpose: str, number: int) -> list[Known]:
@@ -63,13 +70,15 @@ class Keyring:
         changed = self._changed(seq, body)
         before = dict(self.keys)
         self.keys |= {one.key_id: one for one in changed}
-        if not (self.active("event", seq + 1) and self.active("log", seq + 1)):
+        if not all(self.active(purpose, seq + 1) for purpose in ("event", "log", "facade")):
             self.keys = before
             raise KeyRefused("no key would be left that signs; rotate it first")
         return changed
 
     def _changed(self, seq: int, body: Body) -> list[Known]:
         action, purpose, now = body.get("action"), str(body.get("purpose")), seq + 1
+        if action == "add" and purpose == "facade":
+            return self._following_certificate(seq, body)
         if action == "add":
             new = Known(key_id(str(body["vkey"])), str(body["vkey"]), purpose, now)
             old = self.keys.get(str(body["replaces"]))
@@ -80,6 +89,8 @@ class Keyring:
         key = self.keys.get(str(body.get("key")))
         if key is None:
             raise KeyRefused(f"the log has no key {body.get('key')}")
+        if (key.purpose == "facade") != (purpose == "facade"):
+            raise KeyRefused(f"{key.key_id} has another purpose")
         self._check_signed(body, self.active("event", seq)[0])
         ended = replace(key, to_size=now if key.to_size is None else key.to_size)
         match action:
@@ -90,6 +101,21 @@ class Keyring:
                 return [replace(ended, compromised_since=min(since, key.compromised_since or since))]
             case _:
                 raise KeyRefused(f"a KEY event cannot say {action!r}")
+
+    def _following_certificate(self, seq: int, body: Body) -> list[Known]:
+        """The façade's new key and the one that it takes the place of."""
+        certificate, old = str(body.get("certificate")), self.keys.get(str(body.get("replaces")))
+        try:
+            print_ = facade_print(certificate)
+        except ValueError:
+            raise KeyRefused("the certificate cannot be read") from None
+        if print_ != body.get("vkey") or print_[:16] in self.keys:
+            raise KeyRefused("the certificate is not of the key that is named, or the key is known already")
+        if old is None or old.purpose != "facade" or not old.signs(seq + 1):
+            raise KeyRefused(f"nothing can take the place of {body.get('replaces')}")
+        self._check_signed(body, self.active("event", seq)[0])
+        new = Known(print_[:16], "", "facade", seq + 1, certificate=certificate)
+        return [new, replace(old, to_size=seq + 1)]
 
     def _check_signed(self, body: Body, *by: Known) -> None:
         said, signatures = statement(self.origin, body), body.get("signatures")
@@ -102,6 +128,21 @@ class Keyring:
                 signature = b""
             if not parse_vkey(key.vkey).holds(signature, said):
                 raise KeyRefused(f"{key.key_id} has not signed this change of keys")
+
+
+def facade_print(certificate: str) -> str:
+    """What GENESIS and KEY events call the façade's key, whoever certifies it: SHA-256 (hex) of its SubjectPublicKeyInfo.
+
+    Raises:
+        ValueError: no base64 of a DER certificate.
+    """
+    key = x509.load_der_x509_certificate(base64.b64decode(certificate)).public_key()
+    return hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
+
+
+def facade_id(certificate: str) -> str:
+    """The id of the façade's key."""
+    return facade_print(certificate)[:16]
 
 
 def statement(origin: str, body: Body) -> bytes:

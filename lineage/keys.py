@@ -2,11 +2,12 @@
 
 `event` signs own events, `log` signs checkpoints (both Ed25519; those that a rotation has made have their hash in the file's name).
 `facade` signs traces of own uploads in the shape of the Copernicus service: RSA-3072 with a certificate signed by SHA256-RSA, the only
-form that all its known clients accept.
+form that all its known clients accept. Those that a rotation has made have their id in the files' names.
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import os
 from collections.abc import Callable
@@ -26,8 +27,24 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from lineage.errors import KeyMismatch
+from lineage.keyring import facade_id, facade_print
 from lineage.note import key_id, vkey
 from lineage.settings import LineageSettings
+
+FACADE_BITS = 3072
+
+
+@dataclass(frozen=True, slots=True)
+class Facade:
+    """A key that signs traces, with its certificate."""
+
+    key: rsa.RSAPrivateKey
+    certificate: x509.Certificate
+
+    @property
+    def text(self) -> str:
+        """Base64 of the DER certificate."""
+        return base64.b64encode(self.certificate.public_bytes(Encoding.DER)).decode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +54,30 @@ class Signer:
     origin: str
     event_key: Ed25519PrivateKey
     log_key: Ed25519PrivateKey
-    facade_key: rsa.RSAPrivateKey
-    facade_certificate: x509.Certificate
+    facade: Facade
     folder: Path
+
+    def facade_of(self, certificate: str) -> Facade | None:
+        """The façade's key that a certificate is of, from before or after any rotation, with the certificate that lies beside it now; None
+        when this machine does not have it.
+        """
+        print_ = facade_print(certificate)
+        if facade_print(self.facade.text) == print_:
+            return self.facade
+        name = f"facade-{print_[:16]}"
+        if not (self.folder / f"{name}.pem").exists():
+            return None
+        found = _load_facade(self.folder, name, self.origin)
+        return found if facade_print(found.text) == print_ else None
+
+    def make_facade(self) -> Facade:
+        """Make a further key of the façade in the keys folder."""
+        key = rsa.generate_private_key(public_exponent=65537, key_size=FACADE_BITS)
+        made = Facade(key, _self_signed(key, self.origin))
+        name = f"facade-{facade_id(made.text)}"
+        _read_or_make(self.folder / f"{name}.crt", lambda: made.certificate.public_bytes(Encoding.PEM))
+        _read_or_make(self.folder / f"{name}.pem", lambda: _pem(key))
+        return made
 
     def private(self, purpose: str, which: str) -> Ed25519PrivateKey | None:
         """The private part of the key of this id, from before or after any rotation; None when this machine does not have it."""
@@ -83,13 +121,11 @@ def load_signer(settings: LineageSettings) -> Signer:
     """
     folder = settings.keys_dir
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    facade = _load_rsa(folder / "facade.pem")
     return Signer(
         settings.log_origin,
         load_ed25519(folder / "event.pem"),
         load_ed25519(folder / "log.pem"),
-        facade,
-        _load_certificate(folder / "facade.crt", facade, settings.log_origin),
+        _load_facade(folder, "facade", settings.log_origin),
         folder,
     )
 
@@ -106,8 +142,13 @@ def _ed25519(pem: bytes, path: Path) -> Ed25519PrivateKey:
     return key
 
 
+def _load_facade(folder: Path, name: str, origin: str) -> Facade:
+    key = _load_rsa(folder / f"{name}.pem")
+    return Facade(key, _load_certificate(folder / f"{name}.crt", key, origin))
+
+
 def _load_rsa(path: Path) -> rsa.RSAPrivateKey:
-    pem = _read_or_make(path, lambda: _pem(rsa.generate_private_key(public_exponent=65537, key_size=3072)))
+    pem = _read_or_make(path, lambda: _pem(rsa.generate_private_key(public_exponent=65537, key_size=FACADE_BITS)))
     key = load_pem_private_key(pem, password=None)
     if not isinstance(key, rsa.RSAPrivateKey):
         raise KeyMismatch(f"{path} holds no RSA key")
@@ -118,7 +159,7 @@ def _load_certificate(path: Path, key: rsa.RSAPrivateKey, origin: str) -> x509.C
     pem = _read_or_make(path, lambda: _self_signed(key, origin).public_bytes(Encoding.PEM))
     certificate = x509.load_pem_x509_certificate(pem)
     if certificate.public_key() != key.public_key():
-        raise KeyMismatch(f"{path} is not the certificate of facade.pem")
+        raise KeyMismatch(f"{path} is not the certificate of {path.stem}.pem")
     return certificate
 
 

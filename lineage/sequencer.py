@@ -8,7 +8,6 @@ against the newest checkpoint, and that against the one that was last published 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,14 +26,14 @@ from lineage.errors import KeyMismatch, LogConflict
 from lineage.events import Event, Kind
 from lineage.hashes import hashes_of
 from lineage.ids import uuid7
-from lineage.keyring import Keyring, Known
-from lineage.keys import Signer
+from lineage.keyring import Keyring, Known, facade_id, facade_print
+from lineage.keys import Facade, Signer
 from lineage.log import body_text
 from lineage.note import checkpoint_text, key_id, sign_note
 from lineage.published import Published
 from lineage.sealing import Moment, Sealed, Sealer
 from lineage.tiles import tree_at
-from lineage.trace import SIGNED, certificate_text, sign_trace
+from lineage.trace import SIGNED, sign_trace
 from lineage.tree import Appender, leaf_hash
 
 Connection = AsyncConnection[DictRow]
@@ -180,18 +179,18 @@ async def _append(conn: Connection, head: Head, rows: list[dict[str, Any]], sign
         time_s=int(moment.recorded_at.timestamp()),
     )
     await conn.execute(sql("lineage.insert_checkpoint"), (tree.size, tree.root(), note))
-    await _sign_traces(conn, sealed, signer)
+    await _sign_traces(conn, sealed, signer, keyring)
     return Head(tree.size, tree.root(), note)
 
 
 async def _begin(conn: Connection, signer: Signer) -> dict[str, Any]:
     """Note the keys and make the log's first event."""
-    certificate = certificate_text(signer.facade_certificate)
+    certificate = signer.facade.text
     for purpose, text in (("log", signer.log_vkey), ("event", signer.event_vkey)):
         await conn.execute(sql("lineage.insert_signing_key"), (key_id(text), text, purpose, 0, None))
-    facade_id = hashlib.sha256(certificate.encode()).hexdigest()[:16]
-    await conn.execute(sql("lineage.insert_signing_key"), (facade_id, "", "facade", 0, certificate))
-    body = {"log": signer.origin, "keys": {"log": signer.log_vkey, "event": signer.event_vkey}}
+    await conn.execute(sql("lineage.insert_signing_key"), (facade_id(certificate), "", "facade", 0, certificate))
+    named = {"log": signer.log_vkey, "event": signer.event_vkey, "facade": facade_print(certificate)}
+    body = {"log": signer.origin, "keys": named}
     event = Event(uuid7(), Kind.GENESIS, signer.origin, "own", None, None, "sequencer", datetime.now(UTC), body)
     return {
         "id": event.id, "kind": event.kind.value, "name": event.name, "source": event.source, "collection": None,
@@ -210,7 +209,15 @@ def _log_keys(keyring: Keyring, size: int, signer: Signer) -> list[Ed25519Privat
 
 
 async def _store_key(conn: Connection, key: Known) -> None:
-    values = (key.key_id, key.vkey, key.purpose, key.from_size, key.to_size, key.compromised_since)
+    values = (
+        key.key_id,
+        key.vkey,
+        key.purpose,
+        key.from_size,
+        key.to_size,
+        key.compromised_since,
+        key.certificate,
+    )
     await conn.execute(sql("lineage.store_key"), values)
 
 
@@ -260,11 +267,20 @@ async def _insert(
     return sealed
 
 
-async def _sign_traces(conn: Connection, sealed: Sequence[Sealed], signer: Signer) -> None:
+async def _sign_traces(conn: Connection, sealed: Sequence[Sealed], signer: Signer, keyring: Keyring) -> None:
     """Sign the Copernicus-shaped trace of what was made here, once."""
     for one in sealed:
         if one.row["kind"] in SIGNED and one.row["source"] == "own" and hashes_of(one.facts):
-            message, signature = sign_trace(one.row["name"], one.facts, signer)
+            facade = _facade(signer, keyring, one.seq)
+            message, signature = sign_trace(one.row["name"], one.facts, facade.key)
             identity: UUID = one.row["id"]
-            certificate = certificate_text(signer.facade_certificate)
-            await conn.execute(sql("lineage.insert_trace_signature"), (identity, message, signature, certificate))
+            await conn.execute(sql("lineage.insert_trace_signature"), (identity, message, signature, facade.text))
+
+
+def _facade(signer: Signer, keyring: Keyring, seq: int) -> Facade:
+    """The façade's key for the trace of this event. Raises KeyMismatch: it is not on this machine."""
+    wanted = keyring.active("facade", seq)[0]
+    found = signer.facade_of(wanted.certificate or "")
+    if found is None:
+        raise KeyMismatch(f"the façade's key {wanted.key_id} is not in the keys folder")
+    return found

@@ -60,6 +60,24 @@ class LineageSettings(BaseSettings):
         description="witnesses that cosign checkpoints: URL=VKEY each, blanks between; empty: none",
     )
 
+    log_stamp_url: str = Field(
+        "",
+        pattern=r"^(https?://\S+)?$",
+        validation_alias="FEDERATOR_LOG_STAMP_URL",
+        description="time-stamping authority (RFC 3161) that says when a checkpoint was there; empty: none",
+    )
+    log_stamp_authorities_file: Path | None = Field(
+        None,
+        validation_alias="FEDERATOR_LOG_STAMP_AUTHORITIES_FILE",
+        description="certificates (PEM) that its answers must hold under: a root, and those between",
+    )
+    log_stamp_interval_s: float = Field(
+        86_400,
+        ge=0,
+        validation_alias="FEDERATOR_LOG_STAMP_INTERVAL_S",
+        description="seconds between two stamps",
+    )
+
     @property
     def published_dir(self) -> Path:
         """Folder of the newest checkpoint that was published, outside the database."""

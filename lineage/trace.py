@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -16,7 +18,6 @@ from lineage.trace_shape import (
     SHOWN,
     SIGNED,
     Shown,
-    certificate_text,
     event_id_of,
     product_of,
     sign_trace,
@@ -29,12 +30,12 @@ __all__ = [
     "MAX_TRACES",
     "SIGNED",
     "Page",
-    "certificate_text",
     "message_of",
     "names_like",
     "obsolete_traces",
     "product_of",
     "sign_trace",
+    "status_by_hash",
     "trace_by_id",
     "traces_by_hash",
     "traces_by_name",
@@ -43,11 +44,15 @@ __all__ = [
 
 SUFFIXES = ("", ".SAFE", ".zip", ".SAFE.zip", ".SEN3", ".SEN3.zip")
 MAX_TRACES = 50
-#: A product's traces are looked through to say whether a hash is its own; no product has as many.
-_MOST_OF_A_PRODUCT = 2000
+#: Traces that are looked through to say what a hash is; nothing honest has as many.
+_MOST_LOOKED_AT = 2000
+#: Events that are read at once, and the characters from which on a page ends: a trace of others may have two million.
+_ROWS, _MOST_CHARACTERS = MAX_TRACES + 2, 8 * 2**20
 
 Row = dict[str, Any]
 Connection = AsyncConnection[Row]
+#: (first number, most) -> events.
+_Read = Callable[[int, int], Awaitable[list[Row]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +90,7 @@ async def traces_by_name(
     principals: Sequence[str] = EVERYTHING,
 ) -> Page:
     """Traces of a product, with or without the suffix of the delivered file; `after`: a page's `next`."""
-
-    async def read(first: int, most: int) -> list[Row]:
-        parameters = (names_like(name), list(SHOWN), first, most, list(principals))
-        return await (await conn.execute(sql("trace.by_name"), parameters)).fetchall()
-
-    return await _page(read, after, limit, lambda _: True)
+    return await _page(_of_name(conn, name, principals), after, limit, lambda _: True)
 
 
 async def traces_by_hash(
@@ -107,12 +107,7 @@ async def traces_by_hash(
         ValueError: no hex.
     """
     digest = bytes.fromhex(digest_hex)
-
-    async def read(first: int, most: int) -> list[Row]:
-        parameters = (digest, list(SHOWN), first, most, list(principals))
-        return await (await conn.execute(sql("trace.by_hash"), parameters)).fetchall()
-
-    return await _page(read, after, limit, lambda one: digest in one.digests)
+    return await _page(_of_hash(conn, digest, principals), after, limit, lambda one: digest in one.digests)
 
 
 async def obsolete_traces(
@@ -143,7 +138,7 @@ async def trace_by_id(conn: Connection, trace_id: str, principals: Sequence[str]
     event_id = event_id_of(identity) if identity else None
     parameters = (event_id, trace_id, list(SHOWN), list(principals))
     row = await (await conn.execute(sql("trace.by_id"), parameters)).fetchone()
-    found = traces_of(row) if row else []
+    found = await asyncio.to_thread(traces_of, row) if row else []
     wants_replaced = identity is not None and identity != event_id
     if wants_replaced and not (row and row["foreign_raw"]):
         return next((one for one in found if one.position % 2 == 0), None)
@@ -159,10 +154,9 @@ async def validate(
         ValueError: no hex.
     """
     digest = bytes.fromhex(digest_hex)
-    page = await traces_by_name(conn, name, limit=_MOST_OF_A_PRODUCT, principals=principals)
-    if not page.traces:
+    is_known, naming = await _naming(_of_name(conn, name, principals), digest)
+    if not is_known:
         return False, "there are no traces of this product"
-    naming = [one for one in page.traces if digest in one.digests]
     if not naming:
         return False, "no trace of this product has this hash"
     outcome = status_of(naming)
@@ -176,16 +170,74 @@ async def validate(
     return outcome == "current", words[outcome]
 
 
-async def _page(
-    read: Callable[[int, int], Awaitable[list[Row]]], after: int, limit: int, is_meant: Callable[[Shown], bool]
-) -> Page:
-    """Read events until there are traces enough: one event may be two of them, or none."""
-    found: list[Shown] = []
+async def status_by_hash(
+    conn: Connection, digest_hex: str, key: bytes | None, principals: Sequence[str] = EVERYTHING
+) -> str:
+    """What the traces that name a hash say of it now; see `status_of`.
+
+    Raises:
+        ValueError: no hex.
+    """
+    digest = bytes.fromhex(digest_hex)
+    _, naming = await _naming(_of_hash(conn, digest, principals), digest)
+    return status_of(naming, key)
+
+
+def _of_name(conn: Connection, name: str, principals: Sequence[str]) -> _Read:
+    async def read(first: int, most: int) -> list[Row]:
+        parameters = (names_like(name), list(SHOWN), first, most, list(principals))
+        return await (await conn.execute(sql("trace.by_name"), parameters)).fetchall()
+
+    return read
+
+
+def _of_hash(conn: Connection, digest: bytes, principals: Sequence[str]) -> _Read:
+    async def read(first: int, most: int) -> list[Row]:
+        parameters = (digest, list(SHOWN), first, most, list(principals))
+        return await (await conn.execute(sql("trace.by_hash"), parameters)).fetchall()
+
+    return read
+
+
+async def _naming(read: _Read, digest: bytes) -> tuple[bool, list[Shown]]:
+    """(whether there is any trace, those that name the hash, oldest first and without their texts)."""
+    seen, naming = 0, list[Shown]()
+    async with aclosing(_each(read, -1)) as traces:
+        async for one in traces:
+            seen += 1
+            if digest in one.digests:
+                naming.append(replace(one, text=""))
+            if seen == _MOST_LOOKED_AT:
+                break
+    return seen > 0, naming
+
+
+async def _page(read: _Read, after: int, limit: int, is_meant: Callable[[Shown], bool]) -> Page:
+    """At most `limit` traces; fewer when they are long, one at least."""
+    found, size = list[Shown](), 0
+    async with aclosing(_each(read, after)) as traces:
+        async for one in traces:
+            if not is_meant(one):
+                continue
+            if len(found) == limit or size > _MOST_CHARACTERS:
+                return Page(tuple(found), found[-1].position)
+            found.append(one)
+            size += len(one.text)
+    return Page(tuple(found))
+
+
+async def _each(read: _Read, after: int) -> AsyncGenerator[Shown]:
+    """Traces after a position, in the log's order: one event may be two of them, or none."""
     first = max(0, (after + 1) // 2)
-    while len(found) <= limit:
-        rows = await read(first, limit + 2)
-        found += [one for row in rows for one in traces_of(row) if one.position > after and is_meant(one)]
-        if len(rows) < limit + 2:
-            return Page(tuple(found[:limit]), found[limit - 1].position if len(found) > limit else None)
+    while True:
+        rows = await read(first, _ROWS)
+        for one in await asyncio.to_thread(_shown_in, rows):
+            if one.position > after:
+                yield one
+        if len(rows) < _ROWS:
+            return
         first = rows[-1]["seq"] + 1
-    return Page(tuple(found[:limit]), found[limit - 1].position)
+
+
+def _shown_in(rows: list[Row]) -> list[Shown]:
+    return [one for row in rows for one in traces_of(row)]

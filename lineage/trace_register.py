@@ -22,7 +22,7 @@ from lineage.errors import LineageError
 from lineage.events import Event, Kind
 from lineage.ids import uuid7
 from lineage.trace_parse import Trace
-from lineage.trace_trust import NOBODY, Trust, certificate_sha256, identities
+from lineage.trace_trust import NOBODY, Trust, identities, key_sha256
 from lineage.trace_verdict import HASH_NAMES, Verdict, certificate_of, judge
 
 MAX_TRACES = 50
@@ -74,12 +74,13 @@ class Judged:
 
 
 async def trust_here(conn: Connection, beforehand: Trust = NOBODY) -> Trust:
-    """Trust with the keys that somebody here answers for, and the façade's own certificates."""
+    """Trust with the keys that somebody here answers for, and the façade's own."""
     rows = await (await conn.execute(sql("trace.trusted_keys"))).fetchall()
     keys = {bytes(row["key_sha256"]) for row in rows if row["key_sha256"]}
-    certificates = [certificate_of(row["certificate"]) for row in rows if row["certificate"]]
-    pinned = {certificate_sha256(one) for one in certificates if one is not None}
-    return replace(beforehand, keys=beforehand.keys | keys, pinned=beforehand.pinned | pinned)
+    certificates = [(certificate_of(row["certificate"]), row["is_revoked"]) for row in rows if row["certificate"]]
+    own = {key_sha256(one): is_revoked for one, is_revoked in certificates if one is not None}
+    revoked = {one for one, is_revoked in own.items() if is_revoked}
+    return replace(beforehand, keys=beforehand.keys | keys | own.keys(), revoked=beforehand.revoked | revoked)
 
 
 def judge_call(traces: Sequence[Trace], registrant: Registrant, keys: frozenset[bytes], trust: Trust) -> list[Judged]:

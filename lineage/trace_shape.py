@@ -15,14 +15,12 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 from lineage.events import Kind
 from lineage.hashes import hashes_of, product_hash
-from lineage.keys import Signer
 from lineage.trace_message import message_of
 from lineage.trace_parse import parse_trace
 
@@ -96,16 +94,11 @@ def product_of(name: str, body: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def sign_trace(name: str, body: dict[str, Any], signer: Signer) -> tuple[str, str]:
+def sign_trace(name: str, body: dict[str, Any], key: RSAPrivateKey) -> tuple[str, str]:
     """Return (message, base64 signature: RSA PKCS#1 v1.5 over SHA-256) of a CREATE trace."""
     message = message_of(product_of(name, body), "CREATE")
-    signature = signer.facade_key.sign(message.encode(), padding.PKCS1v15(), hashes.SHA256())
+    signature = key.sign(message.encode(), padding.PKCS1v15(), hashes.SHA256())
     return message, base64.b64encode(signature).decode()
-
-
-def certificate_text(certificate: x509.Certificate) -> str:
-    """Base64 of the DER certificate."""
-    return base64.b64encode(certificate.public_bytes(Encoding.DER)).decode()
 
 
 def obsolete_id(event_id: UUID) -> UUID:

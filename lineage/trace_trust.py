@@ -39,12 +39,14 @@ class Trust:
         pinned: SHA-256 of the DER of certificates that are believed as they are.
         keys: SHA-256 of the public keys (SubjectPublicKeyInfo) that are believed, whatever their certificates say.
         revocations: revocation lists.
+        revoked: SHA-256 of public keys that are believed no more, whatever lists say.
     """
 
     certificates: tuple[x509.Certificate, ...] = ()
     pinned: frozenset[bytes] = frozenset()
     keys: frozenset[bytes] = frozenset()
     revocations: tuple[x509.CertificateRevocationList, ...] = field(default=())
+    revoked: frozenset[bytes] = frozenset()
 
     def knows(self, certificate: x509.Certificate) -> bool:
         """Whether the certificate, or its key, is believed as it is."""
@@ -170,6 +172,8 @@ def _issued(authority: x509.Certificate, certificate: x509.Certificate) -> bool:
 
 def _is_revoked(certificate: x509.Certificate, chain: Iterable[x509.Certificate], trust: Trust) -> bool:
     """Whether one of a chain is in a list that its issuer signed; whenever that was, for a trace's time is not signed."""
+    if key_sha256(certificate) in trust.revoked:
+        return True
     for one in chain:
         for revoked in trust.revocations:
             if (

@@ -1,6 +1,6 @@
 """Filters by lineage: `lineage:status`, `lineage:parent`, `lineage:root_product`. Pure.
 
-They are no members of items: what is known of lineage changes without them. Each becomes an operator of ours (0036_lineage_fields.sql),
+They are no members of items: what is known of lineage changes without them. Each becomes an operator of ours (0034_lineage_fields.sql),
 which finds the items through the graph. They know what everybody may know, whoever asks.
 """
 

@@ -175,9 +175,9 @@ class MosaicBackend(BaseBackend):
         most, until, _ = self._limits(search_options or {})
         values: list[tuple[str, PointData]] = []
         laid = Laid()
-        for one in self._found(_area((lon, lat, lon, lat), coord_crs), most):
-            if time.monotonic() >= until:
-                laid.miss(DEADLINE)
+        for place, one in enumerate(self._found(_area((lon, lat, lon, lat), coord_crs), most + 1)):
+            if place == most or time.monotonic() >= until:
+                laid.miss(ITEMS if place == most else DEADLINE)
                 break
             try:
                 with self.reader(one.item, **self.reader_options) as src:

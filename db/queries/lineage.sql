@@ -73,7 +73,7 @@ insert into lineage.signing_key (key_id, vkey, purpose, from_size, certificate) 
 
 -- name: store_key
 -- As a KEY event has it: a new key, or the end of one.
-insert into lineage.signing_key (key_id, vkey, purpose, from_size, to_size, compromised_since) values ($1, $2, $3, $4, $5, $6)
+insert into lineage.signing_key (key_id, vkey, purpose, from_size, to_size, compromised_since, certificate) values ($1, $2, $3, $4, $5, $6, $7)
 on conflict (key_id) do update set to_size = excluded.to_size, compromised_since = excluded.compromised_since;
 
 -- name: insert_trace_signature
@@ -213,3 +213,23 @@ from lineage.trace_signature as t join lineage.event as e on e.id = t.event_id w
 -- name: all_tiles
 -- For the audit.
 select level, idx, width, data from lineage.log_tile order by level, idx, width;
+
+-- name: newest_stamp
+-- Size and age in seconds of the newest stamp; null where there is none.
+select max(size) as size, extract(epoch from now() - max(created_at))::float8 as age_s from lineage.checkpoint_stamp;
+
+-- name: insert_stamp
+-- The first that came is kept.
+insert into lineage.checkpoint_stamp (size, authority, stamped_at, reply) values ($1, $2, $3, $4) on conflict do nothing;
+
+-- name: stamps
+-- Newest first, below a size.
+select size, authority, stamped_at from lineage.checkpoint_stamp where size < $1 order by size desc limit $2;
+
+-- name: stamp
+-- One, with the checkpoint that it is of.
+select s.reply, c.note from lineage.checkpoint_stamp as s join lineage.checkpoint as c using (size) where s.size = $1;
+
+-- name: all_stamps
+-- For the audit.
+select s.size, s.reply, c.note from lineage.checkpoint_stamp as s left join lineage.checkpoint as c using (size) order by s.size;

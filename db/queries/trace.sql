@@ -123,9 +123,9 @@ select key_sha256 from lineage.trace_key where owner = $1 and revoked_at is null
 
 -- name: trusted_keys
 -- Keys that somebody here answers for, and the façade's own certificates.
-select key_sha256, null as certificate from lineage.trace_key where revoked_at is null
+select key_sha256, null as certificate, false as is_revoked from lineage.trace_key where revoked_at is null
 union all
-select null, certificate from lineage.signing_key where purpose = 'facade' and certificate is not null;
+select null, certificate, compromised_since is not null from lineage.signing_key where purpose = 'facade' and certificate is not null;
 
 -- name: add_key
 -- Nothing comes back when it is somebody's.

@@ -28,7 +28,7 @@ from ingest.uploads.originals import StoreFailed
 from ingest.uploads.parts import fetch
 from ingest.uploads.registration import Registrar, open_registrar
 from ingest.uploads.sandbox import ChildFailed, order_for, run_child
-from ingest.uploads.service import cog_path, folder_of, get, move, sync_folder
+from ingest.uploads.service import VOLUME_MARK, cog_path, folder_of, get, move, sync_folder
 from ingest.uploads.tiff_header import walk
 
 log = logging.getLogger(__name__)
@@ -201,6 +201,7 @@ def _put_in_place(temporary: Path, target: Path) -> tuple[str, str, int]:
     with temporary.open("rb+") as file:
         os.fsync(file.fileno())
     temporary.replace(target)
+    (target.parent / VOLUME_MARK).touch()
     sync_folder(target.parent)
     return digests.sha256.hex(), digests.blake3.hex(), digests.position
 

@@ -105,7 +105,7 @@ async def _look(pool: Pool, settings: IngestSettings, row: Any, pace: Pace, repo
 
 
 def _hashed(path: Path, pace: Pace) -> tuple[bytes | None, int]:
-    """SHA-256 and size of a file; None when it is not there though its folder is.
+    """SHA-256 and size of a file; None when it is gone from a folder that has others, or the mark of its volume.
 
     Raises:
         StorageUnreadable
@@ -118,10 +118,17 @@ def _hashed(path: Path, pace: Pace) -> tuple[bytes | None, int]:
                 size += len(chunk)
                 pace.wait_after(len(chunk))
     except OSError as error:
-        if isinstance(error, FileNotFoundError) and path.parent.is_dir():
+        if isinstance(error, FileNotFoundError) and _has_files(path.parent):
             return None, size
         raise _unreadable(path, error) from error
     return digest.digest(), size
+
+
+def _has_files(folder: Path) -> bool:
+    try:
+        return next(folder.iterdir(), None) is not None
+    except OSError:
+        return False
 
 
 def _put_aside(path: Path, folder: Path) -> None:

@@ -50,6 +50,10 @@ def cog_path(settings: IngestSettings, upload_id: UUID) -> Path:
     return settings.data_dir / "cogs" / f"{upload_id}.tif"
 
 
+#: An empty file in the folder of COGs: a volume that is not mounted does not have it.
+VOLUME_MARK = ".volume"
+
+
 def asset_href(settings: IngestSettings, upload_id: UUID) -> str:
     """URL of the finished COG."""
     return f"{settings.public_url.rstrip('/')}/uploads/{upload_id}/data.tif"

@@ -53,8 +53,23 @@ class LogKey:
         return self.from_size <= number and (self.to_size is None or number < self.to_size)
 
 
+@dataclass(frozen=True)
+class FacadeKey:
+    """A key that signs traces of events with from_size <= n < to_size; `print_`: SHA-256 (hex) of its SubjectPublicKeyInfo, "" unknown."""
+
+    print_: str
+    from_size: int
+    to_size: int | None = None
+    compromised_since: int | None = None
+
+    def signs(self, number: int) -> bool:
+        """True when it may sign the trace of this event."""
+        return self.from_size <= number and (self.to_size is None or number < self.to_size)
+
+
 class History:
-    """Feed it the events in order; `verdict` has what is wrong, `keys` what the events say of keys.
+    """Feed it the events in order; `verdict` has what is wrong, `keys` what the events say of
+    keys, `facades` what they say of the façade's.
 
     Args:
         pinned: the log's key, from elsewhere.
@@ -65,6 +80,7 @@ class History:
         self.verdict = Verdict(log="included", checkpoint="ok")
         self.tree = Tree()
         self.keys: dict[str, LogKey] = {}
+        self.facades: dict[str, FacadeKey] = {}  # logs begun long ago do not name the first
         self.origin: str | None = None
         self._pinned, self._is_opaque = pinned, is_opaque
         self._signed: Counter[tuple[str, int]] = (
@@ -151,6 +167,8 @@ class History:
                 self.fault("key-forged", f"the log's first event names no {purpose} key", 0)
                 continue
             self.keys[key.id] = LogKey(key, str(text), purpose, 0)
+        if isinstance(named, dict) and "facade" in named:
+            self.facades[str(named["facade"])[:16]] = FacadeKey(str(named["facade"]), 0)
 
     def _judge_signature(self, seq: int, entry: Entry, claims: dict[str, Any]) -> None:
         name = claims["key"]
@@ -186,13 +204,16 @@ class History:
     def _change_keys(self, seq: int, facts: dict[str, Any]) -> None:
         """What a KEY event does. One that cannot be done, or that the old and the new key have not signed, is a fault."""
         try:
-            changed = self._changed(seq, facts)
+            if facts.get("purpose") == "facade":
+                is_good = self._change_facade(seq, facts)
+            else:
+                changed = self._changed(seq, facts) or []
+                self.keys |= {one.key.id: one for one in changed}
+                is_good = bool(changed)
         except (Unreadable, KeyError, TypeError, ValueError, AttributeError):
-            changed = None
-        if not changed:
+            is_good = False
+        if not is_good:
             self.fault("key-forged", f"event {seq}: a change of keys that the keys themselves have not signed", seq)
-            return
-        self.keys |= {one.key.id: one for one in changed}
 
     def _changed(self, seq: int, facts: dict[str, Any]) -> list[LogKey] | None:
         now = seq + 1
@@ -209,9 +230,7 @@ class History:
             added = LogKey(new, facts["vkey"], purpose, now)
             return [added, replace(old, to_size=now)] if purpose == "event" else [added]
         key = self.keys[facts["key"]]
-        if not any(
-            self._is_signed(facts, one.key) for one in self.keys.values() if one.purpose == "event" and one.signs(seq)
-        ):
+        if not self._is_signed_by_event_key(seq, facts):
             return None
         ended = replace(key, to_size=now if key.to_size is None else key.to_size)
         if facts["action"] == "retire":
@@ -220,6 +239,31 @@ class History:
             since = int(facts["compromised_since"])
             return [replace(ended, compromised_since=min(since, key.compromised_since or since))]
         return None
+
+    def _change_facade(self, seq: int, facts: dict[str, Any]) -> bool:
+        """What a KEY event does to the key that signs traces; False: it cannot be done, or no event key has signed it."""
+        if not self._is_signed_by_event_key(seq, facts):
+            return False
+        now, last = seq + 1, facts["replaces"] if facts["action"] == "add" else facts["key"]
+        old = self.facades.get(last, FacadeKey("", 0) if not self.facades else None)
+        if old is None:
+            return False
+        ended = replace(old, to_size=now if old.to_size is None else old.to_size)
+        if facts["action"] == "add":
+            print_ = str(facts["vkey"])
+            if print_[:16] in self.facades or not old.signs(now):
+                return False
+            self.facades |= {last: ended, print_[:16]: FacadeKey(print_, now)}
+        elif facts["action"] == "revoke":
+            since = int(facts["compromised_since"])
+            self.facades[last] = replace(ended, compromised_since=min(since, old.compromised_since or since))
+        else:
+            self.facades[last] = ended
+        return True
+
+    def _is_signed_by_event_key(self, seq: int, facts: dict[str, Any]) -> bool:
+        signing = (one.key for one in self.keys.values() if one.purpose == "event" and one.signs(seq))
+        return any(self._is_signed(facts, key) for key in signing)
 
     def _is_signed(self, facts: dict[str, Any], *keys: VerifierKey) -> bool:
         """Whether all these keys have signed what a KEY event says."""

@@ -324,3 +324,24 @@ def test_the_facade_signs_as_an_authority_that_is_known(site: Traced) -> None:
     assert (verdict["signature"], verdict["certificate"], verdict["status"], verdict["overall"]) == (
         "ok", "valid", "current", "good",
     )  # fmt: skip
+
+
+def test_long_traces_of_others_do_not_fill_the_memory(site: Traced, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [f"{number:064x}" for number in range(900, 905)]
+    for digest in names:
+        registered = made(ann(), changed(product(900), "hash", digest))
+        assert site.put([registered]).status_code == 201
+    site.log()
+    whole = site.found("/name/PRODUCT_900")
+    assert [one["product"]["hash"] for one in whole] == names
+    monkeypatch.setattr("lineage.trace._MOST_CHARACTERS", len(json.dumps(whole[0])))
+    monkeypatch.setattr("lineage.trace._ROWS", 2)
+    walked, path = [], f"{V1}/name/PRODUCT_900"
+    while path:
+        answer = site.http.get(path)
+        assert 1 <= len(answer.json()) <= 2
+        walked += answer.json()
+        path = answer.links.get("next", {}).get("url", "")
+    assert walked == whole
+    validated = site.http.get(f"{V1}/validate", params={"product_name": "PRODUCT_900", "hash": names[-1]}).json()
+    assert validated["success"]

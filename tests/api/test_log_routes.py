@@ -27,6 +27,7 @@ from lineage.export import export
 from lineage.keys import Signer
 from lineage.sequencer import sequence
 from lineage.tree import leaf_hash
+from tests.api.editing import is_problem
 from tests.api.server import listening, running
 from tests.conftest import cloned
 from tests.lineage.samples import event, signer
@@ -265,3 +266,24 @@ def test_streams_are_limited_and_end_with_the_server(
             assert http.get("/lineage/v1/events").status_code == 200
         assert list(lines) == [""], "the server ended it"
         answer.close()
+
+
+def test_stamps_are_listed_newest_first_with_their_checkpoints(site: Site) -> None:
+    assert site.get("/stamps").json() == {"stamps": [], "links": []}
+    for number in range(3):
+        site.log(event(7000 + number))
+    with psycopg.connect(site.database.conninfo, autocommit=True) as conn:
+        conn.execute(
+            "insert into lineage.checkpoint_stamp select size, 'http://tsa', now(), 'x' from lineage.checkpoint"
+        )
+        notes = {row[0]: row[1] for row in conn.execute("select size, note from lineage.checkpoint order by size desc")}
+    found, page = [], site.get("/stamps", params={"limit": 2}).json()
+    while found.extend(page["stamps"]) or page["links"]:
+        page = site.http.get(page["links"][0]["href"]).json()
+    assert [one["size"] for one in found] == list(notes)
+    for one in found[:2]:
+        stamp, checkpoint = (site.http.get(link["href"]) for link in one["links"])
+        assert (stamp.content, stamp.headers["content-type"]) == (b"x", "application/timestamp-reply")
+        assert checkpoint.text == notes[one["size"]]
+    for size in ("0", "-1", "01", "x", "9" * 30, "999999"):
+        is_problem(site.get(f"/stamps/{size}"), 404, "NOT_FOUND")

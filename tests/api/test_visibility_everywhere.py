@@ -28,7 +28,7 @@ PLACES = {
     "source_id": SOURCE, "format": "png", "tileMatrixSetId": "WebMercatorQuad", "z": "0", "x": "0", "y": "0", "minx": "0.1", "miny": "0.1",
     "maxx": "0.9", "maxy": "0.9", "lon": "0.5", "lat": "0.5", "width": "8", "height": "8", "colorMapId": "viridis",
     "algorithmId": "hillshade", "search_id": "0" * 32,
-    "user_name": "ann", "group_name": "surveyors", "key_id": "none", "level": "0", "path": "000",
+    "user_name": "ann", "group_name": "surveyors", "key_id": "none", "level": "0", "path": "000", "size": "1",
 }  # fmt: skip
 NO_ID = "0198f7a0-0000-7000-8000-000000000000"
 ABSENT_ITEM, ABSENT_COLLECTION = "no-such-item", "no-such-collection"

@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
+from base64 import b64decode, b64encode
+from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+from cryptography.hazmat.primitives.hashes import SHA256
 
 from db.pools import Connection, Pool
-from lineage import key_events, log, verify
+from lineage import key_events, log, sequencer, verify
 from lineage.audit import audit
 from lineage.errors import KeyRefused
-from lineage.events import Kind
+from lineage.events import Event, Kind
 from lineage.export import export
 from lineage.history import newest_note
+from lineage.keyring import facade_id, facade_print
 from lineage.keys import Signer
 from lineage.note import key_id
 from lineage.proof import bundle
 from lineage.sequencer import sequence
+from lineage.trace_register import trust_here
+from lineage.trace_trust import grade_certificate
 from tests.lineage.samples import event, signer
 
 
 @pytest.fixture
-def keys(tmp_path: Path) -> Signer:
+def keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Signer:
+    monkeypatch.setattr("lineage.keys.FACADE_BITS", 2048)  # longer ones take a second to make
     return signer(tmp_path)
 
 
@@ -109,7 +118,96 @@ async def test_the_last_key_cannot_be_retired(pool: Pool, conn: Connection, keys
         await key_events.retire(conn, keys, "nobody+00000000")
 
 
-@pytest.mark.parametrize("action", ["add", "retire", "revoke"])
+async def _certificates(conn: Connection) -> list[str]:
+    query = """select t.certificate from lineage.trace_signature as t join lineage.event as e on e.id = t.event_id order by e.seq"""
+    return [facade_id(row["certificate"]) for row in await (await conn.execute(query)).fetchall()]
+
+
+async def _newest_certificate(conn: Connection) -> x509.Certificate:
+    query = "select certificate from lineage.signing_key where purpose = 'facade' order by from_size desc limit 1"
+    row = await (await conn.execute(query)).fetchone()
+    assert row is not None
+    return x509.load_der_x509_certificate(b64decode(row["certificate"]))
+
+
+async def test_a_new_key_of_the_facade_signs_the_traces_that_follow(
+    pool: Pool, conn: Connection, keys: Signer, tmp_path: Path
+) -> None:
+    await logged(pool, keys, 1)
+    made = await key_events.rotate(conn, keys, "facade")
+    await logged(pool, keys, 2)
+    first = facade_id(keys.facade.text)
+    assert await _certificates(conn) == [first, made]
+    verdict = await judged(conn, tmp_path / "out", keys.log_vkey)
+    assert verdict.ok, verdict.faults
+    trust = await trust_here(conn)
+    old, new = keys.facade.certificate, await _newest_certificate(conn)
+    assert [grade_certificate(one, datetime.now(UTC), trust)[0] for one in (old, new)] == ["valid", "valid"]
+    await key_events.revoke(conn, keys, first, 1, "laptop stolen")
+    await logged(pool, keys, 3)
+    trust = await trust_here(conn)
+    assert [grade_certificate(one, datetime.now(UTC), trust)[0] for one in (old, new)] == [
+        "revoked",
+        "valid",
+    ]
+    assert await _certificates(conn) == [first, made, made]
+    assert await key_events.revoke(conn, keys, made, 3) is not None, "another follows at once"
+    await logged(pool, keys, 4)
+    assert (await _certificates(conn))[-1] not in (first, made)
+    assert await audit(conn) == []
+    with pytest.raises(KeyRefused):
+        await key_events.retire(conn, keys, (await _certificates(conn))[-1])
+
+
+async def test_a_trace_with_the_certificate_of_another_is_named(
+    pool: Pool, conn: Connection, keys: Signer, tmp_path: Path
+) -> None:
+    """Whoever may write everything in the database signs a trace anew, with a certificate of his own; the log names ours."""
+    await logged(pool, keys, 1)
+    await key_events.rotate(conn, keys, "facade")
+    wanted = await logged(pool, keys, 2)
+    for thief in (signer(tmp_path / "thief").facade, keys.facade):  # the second signs no more
+        key, certificate = thief.key, thief.text
+        row = await (
+            await conn.execute("select message from lineage.trace_signature where event_id = $1", (wanted,))
+        ).fetchone()
+        assert row is not None
+        signature = b64encode(key.sign(row["message"].encode(), PKCS1v15(), SHA256())).decode()
+        await conn.execute("alter table lineage.trace_signature disable trigger all")
+        await conn.execute(
+            "update lineage.trace_signature set signature = $2, certificate = $3 where event_id = $1",
+            (wanted, signature, certificate),
+        )
+        assert [fault.code for fault in await audit(conn)] == ["trace-signature"]
+    await conn.execute("alter table lineage.signing_key disable trigger all")
+    await conn.execute(
+        "update lineage.signing_key set to_size = null where key_id = $1", (facade_id(keys.facade.text),)
+    )
+    assert {fault.code for fault in await audit(conn)} == {"trace-signature", "key-differs"}
+
+
+async def test_a_log_that_began_without_naming_the_facade_can_rotate_it(
+    pool: Pool, conn: Connection, keys: Signer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    real = sequencer.body_text
+    monkeypatch.setattr(sequencer, "body_text", lambda one: real(_without_facade(one)))
+    await logged(pool, keys, 1)
+    monkeypatch.undo()
+    assert await audit(conn) == []
+    made = await key_events.rotate(conn, keys, "facade")
+    await logged(pool, keys, 2)
+    assert await _certificates(conn) == [facade_id(keys.facade.text), made]
+    verdict = await judged(conn, tmp_path / "out", keys.log_vkey)
+    assert verdict.ok, verdict.faults
+
+
+def _without_facade(one: Event) -> Event:
+    if one.kind is Kind.GENESIS:
+        del one.body["keys"]["facade"]
+    return one
+
+
+@pytest.mark.parametrize("action", ["add", "retire", "revoke", "follow"])
 async def test_a_change_of_keys_that_the_keys_have_not_signed_stops_the_sequencer(
     pool: Pool, conn: Connection, keys: Signer, tmp_path: Path, action: str
 ) -> None:
@@ -123,6 +221,10 @@ async def test_a_change_of_keys_that_the_keys_have_not_signed_stops_the_sequence
         else {"key": key_id(keys.log_vkey), "compromised_since": 0}
     )
     body = {"action": action, "purpose": "event", "signatures": {old: "AAAA"}, **facts}
+    if action == "follow":
+        certificate, replaced = signer(tmp_path / "thief").make_facade().text, facade_id(keys.facade.text)
+        named = {"vkey": facade_print(certificate), "certificate": certificate, "replaces": replaced}
+        body = {**body, "action": "add", "purpose": "facade", **named}
     async with conn.transaction():
         await log.append(conn, event(9, Kind.KEY, "own", **body))
     with pytest.raises(KeyRefused, match="has not signed"):

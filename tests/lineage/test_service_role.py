@@ -55,7 +55,10 @@ async def _item(conn: Connection, number: int) -> None:
         )
 
 
-TABLES = ("event", "event_hash", "checkpoint", "cosignature", "log_tile", "trace_signature", "signing_key")
+TABLES = (
+    "event", "event_hash", "checkpoint", "cosignature", "log_tile", "trace_signature", "signing_key",
+    "foreign_trace", "foreign_trace_hash", "checkpoint_stamp",
+)  # fmt: skip
 VERBS = [
     *(f"truncate lineage.{table} cascade" for table in TABLES),
     *(f"delete from lineage.{table}" for table in TABLES),
@@ -65,6 +68,9 @@ VERBS = [
     "update lineage.event_hash set seq = 0",
     "update lineage.checkpoint set note = ''",
     "update lineage.log_tile set data = data",
+    "update lineage.foreign_trace set raw = raw",
+    "update lineage.checkpoint_stamp set reply = reply",
+    "update lineage.foreign_trace_hash set digest = digest",
     "update lineage.signing_key set vkey = ''",
     "update lineage.signing_key set from_size = 5",
     "update lineage.signing_key set to_size = 4 where to_size is not null",

@@ -25,7 +25,7 @@ from lineage import trace_check
 from lineage.keys import Signer
 from lineage.trace_message import message_of
 from lineage.trace_parse import TooManyTraces, Trace, TraceInvalid, parse_trace, parse_traces
-from lineage.trace_shape import certificate_text, product_of, sign_trace
+from lineage.trace_shape import product_of, sign_trace
 from lineage.trace_trust import NOBODY, Trust, TrustInvalid, certificate_sha256, key_sha256, read_trust
 from lineage.trace_verdict import USUAL_POLICY, grade_content, judge
 from tests.lineage.samples import signer
@@ -57,11 +57,11 @@ def owned(own: Signer) -> dict[str, Any]:
         "hashes": [{"alg": "BLAKE3", "digest": "ab" * 32}],
         "inputs": [{"name": "a<b>.tif", "hash": "cd" * 32}],
     }
-    message, signature = sign_trace("own&product", body, own)
+    message, signature = sign_trace("own&product", body, own.facade.key)
     signed = {
         "signature": signature,
         "algorithm": "RSA-SHA256",
-        "certificate": certificate_text(own.facade_certificate),
+        "certificate": own.facade.text,
         "message": message,
     }
     trace = {
@@ -102,10 +102,10 @@ def test_the_known_clients_accept_our_signature(own: Signer) -> None:
     trace = owned(own)
     assert trace_cli_accepts(trace)
     assert trace4eo_accepts(trace)
-    assert own.facade_key.key_size == 3072
-    assert own.facade_certificate.signature_algorithm_oid == x509.SignatureAlgorithmOID.RSA_WITH_SHA256
+    assert own.facade.key.key_size == 3072
+    assert own.facade.certificate.signature_algorithm_oid == x509.SignatureAlgorithmOID.RSA_WITH_SHA256
     assert graded(trace) == ("ok", "self_signed")
-    pinned = Trust(pinned=frozenset({certificate_sha256(own.facade_certificate)}))
+    pinned = Trust(pinned=frozenset({certificate_sha256(own.facade.certificate)}))
     assert judge(parsed(trace), now=NOW, trust=pinned).overall() == "good"
 
 

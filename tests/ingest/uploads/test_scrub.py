@@ -69,7 +69,9 @@ async def test_rasters_are_not_marked_damaged_when_the_disk_cannot_be_read(
     cogs.rename(away)  # as a volume that is not mounted
     with pytest.raises(StorageUnreadable, match="not marked"):
         await scrub(catalogue, settings, FAST)
-    cogs.mkdir()
+    cogs.mkdir()  # the empty folder that it is mounted at
+    with pytest.raises(StorageUnreadable, match="not marked"):
+        await scrub(catalogue, settings, FAST)
     path.symlink_to(path)  # ELOOP: neither a file nor none
     with pytest.raises(StorageUnreadable):
         await scrub(catalogue, settings, FAST)
