@@ -115,9 +115,11 @@ async def _prepare(settings: DatabaseSettings, *, with_log: bool) -> None:
         await ensure_collections(pool)
         if with_log:
             return
-        # The loaders alone: the trigger that watches for changes without an event costs both the same.
+        # The loaders alone: the trigger that watches for changes without an event costs both the same, and that which notes footprints
+        # one by one costs only the peer something; ours notes them all at once.
         async with pool.connection() as conn:
             await conn.execute("drop trigger note_unattributed on pgstac.items")
+            await conn.execute("drop trigger note_footprint_made on pgstac.items")
 
 
 def run(server: DatabaseSettings) -> dict[str, float]:

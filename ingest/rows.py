@@ -62,13 +62,13 @@ class Row:
             content["pgstac:base_item"] = base.id
         return orjson.dumps(content)
 
-    def geometry(self) -> str:
-        """The column `geometry`: EWKB as hex."""
-        return ewkb(self.item["geometry"]).hex()
+    def geometry(self) -> bytes:
+        """The column `geometry`: EWKB."""
+        return ewkb(self.item["geometry"])
 
-    def packed(self, collection: bytes, base: Base) -> bytes:
+    def packed(self, collection: bytes, base: Base, geometry: bytes) -> bytes:
         """The row in COPY's binary format: id, collection, datetime, end_datetime, geometry, content."""
-        item_id, geometry, content = self.id.encode(), ewkb(self.item["geometry"]), self.content(base)
+        item_id, content = self.id.encode(), self.content(base)
         return b"".join(
             (
                 _ID.pack(6, len(item_id)), item_id, _LENGTH.pack(len(collection)), collection,

@@ -8,7 +8,8 @@ does not rebuild the partition's check constraint, and lock its readers out, at 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import batched, groupby
@@ -110,12 +111,11 @@ async def write_items(
     parts = await partitioned(conn, collection, base, rows)
     readers = {**new_readers, **await delete_items(conn, collection, [row.id for row in rows], before)}
     collection_id = collection.encode()
-    await conn.execute(sql("harvest.compress_fast"))
     try:
-        async with conn.transaction():
+        async with conn.transaction(), loading(conn, collection) as footprints:
             for partition, members in sorted(parts.items()):
-                some = (b"".join(row.packed(collection_id, base) for row in few) for few in batched(members, _BATCH))
-                await copy_rows(conn, collection, partition, len(members), some)
+                pieces = _pieces(members, collection_id, base, footprints)
+                await copy_rows(conn, collection, partition, len(members), pieces)
             await copy_packed(conn, await packing)
     except psycopg.errors.UniqueViolation:
         # Someone else stored it, or an older state of the database: what we were told is not so.
@@ -157,6 +157,26 @@ async def _put_readers(conn: Connection, collection: str, readers: Mapping[str, 
     """Give items their column `private` again, which COPY leaves empty: what not everybody may see stays hidden."""
     if readers:
         await conn.execute(sql("harvest.put_readers"), (collection, list(readers), list(readers.values())))
+
+
+def _pieces(rows: Sequence[Row], collection_id: bytes, base: Base, footprints: list[bytes]) -> Iterator[bytes]:
+    """Rows for COPY, some at once, and the footprints of them all."""
+    for few in batched(rows, _BATCH):
+        places = [row.geometry() for row in few]
+        footprints += places
+        yield b"".join(row.packed(collection_id, base, place) for row, place in zip(few, places, strict=True))
+
+
+@asynccontextmanager
+async def loading(conn: Connection, collection: str) -> AsyncGenerator[list[bytes]]:
+    """Within this, rows are copied and nothing else becomes an item: their footprints (EWKB) are noted at its end, all at once.
+
+    What is raised within must take the transaction, or the savepoint around this, back with it.
+    """
+    await conn.execute(sql("harvest.begin_load"))
+    footprints: list[bytes] = []
+    yield footprints
+    await conn.execute(sql("harvest.end_load"), (collection, footprints))
 
 
 async def copy_rows(conn: Connection, collection: str, partition: str, number: int, pieces: Iterable[bytes]) -> None:
@@ -281,7 +301,7 @@ async def _insert(conn: Connection, collection: str, base: Base, rows: Sequence[
         [row.id for row in rows],
         [row.start for row in rows],
         [row.end for row in rows],
-        [row.geometry() for row in rows],
+        [row.geometry().hex() for row in rows],
         [row.content(base).decode() for row in rows],
     )
     cursor = await conn.execute(sql("harvest.insert_items"), (collection, *columns))

@@ -52,10 +52,16 @@ select id, private::text as private from gone where private is not null;
 -- Who may read items that were written anew.
 select federator.put_readers($1, $2::text[], $3::text[]);
 
--- name: compress_fast
--- For this transaction, where the server was built with it: lz4 takes a third of pglz's time.
-select set_config('default_toast_compression', 'lz4', true) from pg_settings
-where name = 'default_toast_compression' and 'lz4' = any(enumvals);
+-- name: begin_load
+-- Rows are copied from here on, and their footprints noted at the end; and where the server was built with it, lz4 takes a third of pglz's time.
+select federator.begin_load(), (
+    select set_config('default_toast_compression', 'lz4', true) from pg_settings
+    where name = 'default_toast_compression' and 'lz4' = any(enumvals)
+);
+
+-- name: end_load
+-- All rows are copied; their footprints (EWKB).
+select federator.end_load($1, $2::bytea[]);
 
 -- name: copy_items
 -- Into one partition, which the caller names: its name is an identifier and no value.

@@ -31,10 +31,20 @@ select public.st_asmvt(cell, 'density', 4096, 'geometry') as tile from (
 ) as cell;
 
 -- name: take_footprint_changes
--- Footprints that have come and gone; others leave them alone meanwhile.
-delete from federator.footprint_change where id in (
-    select id from federator.footprint_change order by id limit $1 for update skip locked
-) returning collection_id, geometry, step;
+-- Footprints that have come and gone, and those of some loads; others leave them alone meanwhile.
+with loads as (
+    delete from federator.footprint_load where id in (
+        select id from federator.footprint_load order by id limit 2 for update skip locked
+    ) returning collection_id, geometries
+), one_by_one as ( -- what has gone has come before, so loads come first
+    delete from federator.footprint_change where id in (
+        select id from federator.footprint_change
+        order by id limit case when (select count(*) from loads) < 2 then $1 else 0 end for update skip locked
+    ) returning collection_id, geometry, step
+)
+select collection_id, unnest(geometries) as geometry, 1::smallint as step from loads
+union all
+select collection_id, geometry, step from one_by_one;
 
 -- name: add_footprints
 -- Add to cells.

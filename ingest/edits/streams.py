@@ -32,7 +32,7 @@ from ingest.model import JSON
 from ingest.packing import pack
 from ingest.rows import Base, packed_row, row_of
 from ingest.sanitise import check_id
-from ingest.store import base_of, copy_packed, copy_rows, partitioned
+from ingest.store import base_of, copy_packed, copy_rows, loading, partitioned
 from ingest.summaries import merged, summarise
 from ingest.summary_store import widen
 from lineage import log as lineage_log
@@ -73,6 +73,7 @@ class _Row:
     id: str
     sha256: str
     row: bytes
+    footprint: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +120,10 @@ class Stream:
             document = self.clean(orjson.loads(memoryview(self.documents[item_id])))
             ready = Ready.of(checked_item(document, self.collection, item_id, own_root=self.own_root))
             row = row_of(ready.item)
-            rows.append(_Row(row.start, row.end, item_id, ready.sha256, row.packed(collection, base)))
+            footprint = row.geometry()
+            rows.append(
+                _Row(row.start, row.end, item_id, ready.sha256, row.packed(collection, base, footprint), footprint)
+            )
             if (body := pack(ready.item)) is not None:
                 packed.append(packed_row(collection, item_id, body))
             uploads |= named_uploads([ready.item])
@@ -156,15 +160,15 @@ async def create_streamed(conn: Connection, author: Author, stream: Stream) -> N
 async def _store(conn: Connection, author: Author, stream: Stream) -> None:
     collection = stream.collection
     base = await base_of(conn, collection)
-    await conn.execute(sql("harvest.compress_fast"))
     hashes: dict[str, str] = {}
     told: JSON | None = None
-    async with aclosing(ahead(stream.batches(base))) as batches:
+    async with loading(conn, collection) as footprints, aclosing(ahead(stream.batches(base))) as batches:
         async for batch in batches:
             await check_uploads(conn, author, batch.uploads)
             for partition, rows in sorted((await partitioned(conn, collection, base, batch.rows)).items()):
                 await copy_rows(conn, collection, partition, len(rows), [b"".join(row.row for row in rows)])
             await copy_packed(conn, batch.packed)
+            footprints += [row.footprint for row in batch.rows]
             hashes |= {row.id: row.sha256 for row in batch.rows}
             told = merged(told, batch.summary)
     await conn.execute(sql("edits.note_edited"), (collection,))
