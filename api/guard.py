@@ -45,15 +45,17 @@ async def read_body(request: Request, limit: int) -> bytes:
     Raises:
         Problem: 413 when it is longer than `limit` bytes, 400 when its sender went away.
     """
-    body = bytearray()
+    chunks: list[bytes] = []
+    length = 0
     try:
         async for chunk in request.stream():
-            body += chunk
-            if len(body) > limit:
+            chunks.append(chunk)
+            length += len(chunk)
+            if length > limit:
                 raise Problem(413, "BODY_TOO_LARGE", f"a body has at most {limit} bytes", limit=limit)
     except ClientDisconnect:
         raise Problem(400, "INCOMPLETE_BODY", "the body ended early") from None  # nobody reads it
-    return bytes(body)
+    return b"".join(chunks)
 
 
 def replayed(body: bytes, receive: Receive) -> Receive:

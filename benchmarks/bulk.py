@@ -35,7 +35,7 @@ from db.migrate import migrate
 from db.pools import open_pool
 from db.settings import DatabaseSettings
 from ingest.collection_files import collections, ensure_collections
-from ingest.edits.author import OPERATOR, in_transaction
+from ingest.edits.author import OPERATOR, Author, in_transaction
 from ingest.edits.streams import Stream, bulk_of, create_streamed
 from ingest.normalise import stac
 from ingest.rows import Base
@@ -92,7 +92,7 @@ class _Prepared(Stream):
 
     made: Sequence[Any] = ()
 
-    def batches(self, base: Base) -> Iterator[Any]:
+    def batches(self, base: Base, author: Author) -> Iterator[Any]:
         return iter(self.made)
 
 
@@ -100,7 +100,7 @@ def _prepared(body: bytes, base: Base) -> _Prepared:
     bulk = bulk_of(body)
     assert bulk is not None
     stream = Stream(COLLECTION, bulk.items, "http://bench", lambda document: document)
-    return _Prepared(COLLECTION, bulk.items, "", stream.clean, list(stream.batches(base)))
+    return _Prepared(COLLECTION, bulk.items, "", stream.clean, list(stream.batches(base, OPERATOR)))
 
 
 async def _limit(database: DatabaseSettings, bodies: Sequence[bytes]) -> float:

@@ -57,7 +57,13 @@ def pack(item: JSON) -> bytes | None:
         return None
     if b"null" in body or "datetime" not in item["properties"]:
         body = _body(with_datetime(without_nulls(item)))
-    links = [link for link in item.get("links") or () if link.get("rel") not in OWN_RELS]
+    return pack_text(body, [link for link in item.get("links") or () if link.get("rel") not in OWN_RELS])
+
+
+def pack_text(body: bytes, links: list[JSON]) -> bytes | None:
+    """The same of an item's JSON without links, which is as it will be read, and of its links that are stored."""
+    if len(body) < MIN_BYTES:
+        return None
     return FORMAT + _codecs.compressor.compress(body + b"\n" + orjson.dumps(links))
 
 

@@ -98,27 +98,28 @@ def row_of(item: JSON) -> Row:
 
 
 def stripped(base: JSON, item: JSON) -> JSON:
-    """The same as pypgstac's `dehydrate(base, item)`, for items whose members have the base's kinds; other members are kept whole."""
-    out: JSON = {}
-    for key, value in item.items():
-        if key not in base:
-            out[key] = value
-            continue
-        known = base[key]
-        if known == value:
-            continue
-        if isinstance(value, dict) and isinstance(known, dict):
-            out[key] = stripped(known, value)
-        elif isinstance(value, list) and isinstance(known, list) and len(value) == len(known):
-            out[key] = [
-                stripped(known[place], one) if isinstance(one, dict) and isinstance(known[place], dict) else one
-                for place, one in enumerate(value)
-            ]
-        elif (value is not None and value != []) or (isinstance(value, list) and isinstance(known, list)):
-            out[key] = value
-    for key in base:
+    """The same as pypgstac's `dehydrate(base, item)`, for items whose members have the base's kinds; other members are kept whole.
+
+    It goes by the base's members, which are fewer than an item's.
+    """
+    out = item.copy()
+    for key, known in base.items():
         if key not in item:
             out[key] = DO_NOT_MERGE_MARKER
+            continue
+        value = item[key]
+        if known == value:
+            del out[key]
+        elif isinstance(value, dict) and isinstance(known, dict):
+            out[key] = stripped(known, value)
+        elif isinstance(value, list) and isinstance(known, list):
+            if len(value) == len(known):
+                out[key] = [
+                    stripped(known[place], one) if isinstance(one, dict) and isinstance(known[place], dict) else one
+                    for place, one in enumerate(value)
+                ]
+        elif value is None or value == []:
+            del out[key]
     return out
 
 

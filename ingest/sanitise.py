@@ -101,12 +101,12 @@ def _plainly_good(value: Any) -> bytes | None:
         text = orjson.dumps(value, option=_STRICTLY)
     except TypeError:
         return None
-    if any(one in text for one in _NUL_OR_NULL) or has_long_number(text) or _is_deep(value):
+    if any(one in text for one in _NUL_OR_NULL) or has_long_number(text) or is_deep(value):
         return None
     return text
 
 
-def _is_deep(value: Any) -> bool:
+def is_deep(value: Any) -> bool:
     """True when lists and objects nest so deep that it must be looked at closely. A level indents two blanks; texts have no line ends."""
     return _DEEP_LINE in orjson.dumps(value, option=_STRICTLY | orjson.OPT_INDENT_2)
 

@@ -39,9 +39,14 @@ def check_hrefs(document: JSON, own_root: str) -> None:
     Raises:
         EditRefused: HREF_REFUSED, with the place.
     """
-    for place, href in () if _are_plain_urls(hrefs_of(document)) else _places(document):
+    for place, href in () if are_plain_urls(hrefs_of(document)) else _places(document):
         if not _is_url(href, own_root):
             raise _refusal("an asset's href is a URL of the web or of an object store, and not of this machine", place)
+    check_links(document, own_root)
+
+
+def check_links(document: JSON, own_root: str) -> None:
+    """The same of its links alone."""
     for number, link in enumerate(document.get("links") or ()):
         target = link.get("href") if isinstance(link, dict) else None
         if isinstance(target, str) and not (_is_relative(target) or _is_url(target, own_root)):
@@ -78,7 +83,7 @@ def _places(document: JSON) -> Iterator[tuple[tuple[str | int, ...], str]]:
                 yield ("assets", key, "alternate", name, "href"), href
 
 
-def _are_plain_urls(hrefs: list[str]) -> bool:
+def are_plain_urls(hrefs: list[str]) -> bool:
     """Whether all are URLs that may be stored; False where a closer look has to tell. Most begin alike: that is looked at once."""
     text = "\n".join(hrefs)
     if "\\" in text or text.split() != hrefs:

@@ -38,7 +38,7 @@ def validate_item(item: JSON) -> None:
         asked["assets"] = {}
     if _are_links(item.get("links")):
         asked["links"] = []
-    if _are_urls(item.get("stac_extensions")):
+    if are_urls(item.get("stac_extensions")):
         asked["stac_extensions"] = []
     Item.model_validate(asked)
 
@@ -65,7 +65,8 @@ def _are_named(ones: Collection[Any], names: Iterable[str]) -> bool:
     return all({type(one.get(name)) for one in ones} <= _TEXT_OR_NONE for name in ("type", "title", "description"))
 
 
-def _are_urls(values: Any) -> bool:
+def are_urls(values: Any) -> bool:
+    """Whether this is a list of URLs as the models take them."""
     return isinstance(values, list) and all(isinstance(one, str) and len(one) < 500 and _is_url(one) for one in values)
 
 

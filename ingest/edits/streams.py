@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import batched
+from itertools import chain, islice, repeat
 from typing import Any
 from uuid import UUID
 
@@ -24,22 +24,26 @@ from db.pools import Connection
 from db.queries import sql
 from ingest.ahead import ahead
 from ingest.edits.author import Author
-from ingest.edits.documents import checked_item
-from ingest.edits.hrefs import named_uploads
-from ingest.edits.items import Ready, check_uploads, enter, events_of
+from ingest.edits.geometry import are_valid
+from ingest.edits.items import check_uploads, enter, events_of
+from ingest.edits.plain import prepared
 from ingest.errors import EditRefused, IngestError, RecordRejected
 from ingest.model import JSON
-from ingest.packing import pack
-from ingest.rows import Base, packed_row, row_of
+from ingest.rows import Base, Row, packed_row
 from ingest.sanitise import check_id
 from ingest.store import base_of, copy_packed, copy_rows, loading, partitioned
 from ingest.summaries import merged, summarise
 from ingest.summary_store import widen
 from lineage import log as lineage_log
+from lineage.errors import EventInvalid
 from lineage.events import Kind
 
 #: Items that are made ready at once; fewer in all are not worth a stream.
 BATCH = 100
+#: Events of longer ones have to be looked at one by one (`lineage.log.append`).
+_LONGEST_ACTOR = 1000
+#: So many are the first ones.
+_FIRST = (20, 40)
 
 
 class Unstreamable(IngestError):
@@ -71,17 +75,17 @@ class _Row:
     start: datetime
     end: datetime
     id: str
-    sha256: str
     row: bytes
-    footprint: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """Items that are ready, in order of time: rows, packed forms, and what is told of them."""
+    """Items that are ready, in order of time: rows, packed forms, and what is told of them; events by their items."""
 
     rows: Sequence[_Row]
     packed: bytes
+    footprints: Sequence[bytes]
+    events: Mapping[str, bytes]
     summary: JSON
     uploads: frozenset[UUID]
 
@@ -101,37 +105,44 @@ class Stream:
     own_root: str
     clean: Callable[[Any], Any]
 
-    def batches(self, base: Base) -> Iterator[_Batch]:
-        """The items, roughly in order of time, so that a batch has few partitions.
+    def batches(self, base: Base, author: Author) -> Iterator[_Batch]:
+        """The items, roughly in order of time, so that a batch has few partitions. The first are few, as PostgreSQL waits for them.
 
         Raises:
-            EditRefused, orjson.JSONDecodeError: something is wrong with one.
+            EditRefused, EventInvalid, orjson.JSONDecodeError: something is wrong with one.
         """
-        for some in batched(sorted(self.documents, key=self._time), BATCH):
-            yield self._batch(some, base)
+        ids = iter(sorted(self.documents, key=self._time))
+        for number in chain(_FIRST, repeat(BATCH)):
+            if not (some := list(islice(ids, number))):
+                return
+            yield self._batch(some, base, author)
 
-    def _batch(self, ids: Sequence[str], base: Base) -> _Batch:
+    def _batch(self, ids: Sequence[str], base: Base, author: Author) -> _Batch:
         rows: list[_Row] = []
         packed: list[bytes] = []
+        footprints: list[bytes] = []
         uploads: set[UUID] = set()
-        properties, boxes = [], []
+        properties, boxes, facts = [], [], []
         collection = self.collection.encode()
         for item_id in ids:
             document = self.clean(orjson.loads(memoryview(self.documents[item_id])))
-            ready = Ready.of(checked_item(document, self.collection, item_id, own_root=self.own_root))
-            row = row_of(ready.item)
-            footprint = row.geometry()
-            rows.append(
-                _Row(row.start, row.end, item_id, ready.sha256, row.packed(collection, base, footprint), footprint)
-            )
-            if (body := pack(ready.item)) is not None:
-                packed.append(packed_row(collection, item_id, body))
-            uploads |= named_uploads([ready.item])
-            properties.append(ready.item["properties"])
-            boxes.append(ready.item["bbox"])
+            one = prepared(document, self.collection, item_id, self.own_root)
+            row = Row(one.item, one.start, one.end).packed(collection, base, one.footprint)
+            rows.append(_Row(one.start, one.end, item_id, row))
+            if one.packed is not None:
+                packed.append(packed_row(collection, item_id, one.packed))
+            footprints.append(one.footprint)
+            uploads |= one.uploads
+            properties.append(one.item["properties"])
+            boxes.append(one.item["bbox"])
+            facts.append((item_id, {"item_sha256": one.sha256}))
+        if not are_valid(footprints):
+            raise EditRefused("INVALID_GEOMETRY", "a geometry crosses or touches itself")
         rows.sort(key=lambda row: (row.start, row.id))
         summary = summarise(properties, boxes, rows[0].start, max(row.end for row in rows))
-        return _Batch(rows, b"".join(packed), summary, frozenset(uploads))
+        events = events_of(author, Kind.CREATE, self.collection, facts)
+        texts = {str(event.item_id): lineage_log.row_text(event) for event in events}
+        return _Batch(rows, b"".join(packed), footprints, texts, summary, frozenset(uploads))
 
     def _time(self, item_id: str) -> bytes:
         """Where an item's time probably is; a wrong one costs a little time and nothing else."""
@@ -150,29 +161,28 @@ async def create_streamed(conn: Connection, author: Author, stream: Stream) -> N
         for item_id in stream.documents:
             check_id(item_id)
         place = await enter(conn, author, stream.collection, list(stream.documents))
-        if not place.may_write or place.present or place.harvested:
+        if not place.may_write or place.present or place.harvested or len(author.actor) > _LONGEST_ACTOR:
             raise Unstreamable("these items are not simply new")
         await _store(conn, author, stream)
-    except (EditRefused, RecordRejected, orjson.JSONDecodeError, psycopg.errors.UniqueViolation) as error:
+    except (EditRefused, EventInvalid, RecordRejected, orjson.JSONDecodeError, psycopg.errors.UniqueViolation) as error:
         raise Unstreamable(str(error)) from error
 
 
 async def _store(conn: Connection, author: Author, stream: Stream) -> None:
     collection = stream.collection
     base = await base_of(conn, collection)
-    hashes: dict[str, str] = {}
+    events: dict[str, bytes] = {}
     told: JSON | None = None
-    async with loading(conn, collection) as footprints, aclosing(ahead(stream.batches(base))) as batches:
+    async with loading(conn, collection) as footprints, aclosing(ahead(stream.batches(base, author))) as batches:
         async for batch in batches:
             await check_uploads(conn, author, batch.uploads)
             for partition, rows in sorted((await partitioned(conn, collection, base, batch.rows)).items()):
                 await copy_rows(conn, collection, partition, len(rows), [b"".join(row.row for row in rows)])
             await copy_packed(conn, batch.packed)
-            footprints += [row.footprint for row in batch.rows]
-            hashes |= {row.id: row.sha256 for row in batch.rows}
+            footprints += batch.footprints
+            events |= batch.events
             told = merged(told, batch.summary)
     await conn.execute(sql("edits.note_edited"), (collection,))
     if told is not None:
         await widen(conn, collection, told)
-    facts = [(item_id, {"item_sha256": hashes[item_id]}) for item_id in stream.documents]
-    await lineage_log.append(conn, *events_of(author, Kind.CREATE, collection, facts))
+    await lineage_log.append_rows(conn, [events[item_id] for item_id in stream.documents])

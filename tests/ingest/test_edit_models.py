@@ -54,8 +54,8 @@ def paths(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 PLACES = [path for path in paths(GOOD) if path[0] not in ("geometry", "bbox")]
 
 
-def changed(path: tuple[Any, ...], new: Any, remove: bool) -> dict[str, Any]:
-    item = copy.deepcopy(GOOD)
+def changed(path: tuple[Any, ...], new: Any, remove: bool, good: dict[str, Any] = GOOD) -> dict[str, Any]:
+    item = copy.deepcopy(good)
     parent: Any = item
     for step in path[:-1]:
         parent = parent[step]
