@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import threading
 from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from datetime import datetime
@@ -30,7 +31,7 @@ from ingest.errors import EditRefused
 from ingest.model import JSON
 from ingest.packing import OWN_RELS, pack, pack_text, without_nulls
 from ingest.rows import ewkb, item_range
-from ingest.sanitise import MAX_BYTES, YEARS, is_deep
+from ingest.sanitise import MAX_BYTES, MAX_DEPTH, YEARS, is_deep
 from lineage.canonical import SERVICE_MADE, item_sha256
 
 Text = Annotated[str, Meta(min_length=1)]
@@ -107,6 +108,35 @@ _EXACT = orjson.OPT_SORT_KEYS | orjson.OPT_STRICT_INTEGER
 _ROOM = 2_000
 
 
+def _levels() -> int:
+    """How deep lists and objects nest at most in what orjson writes."""
+    value: list[Any] = []
+    for levels in range(1000):
+        try:
+            orjson.dumps(value)
+        except TypeError:
+            return levels
+        value = [value]
+    raise RuntimeError("orjson writes what nests without an end")
+
+
+#: Lists around a value with which orjson refuses it when it nests deeper than `MAX_DEPTH`: to see that costs nothing then.
+_AROUND = _levels() - MAX_DEPTH
+
+
+class _Nest(threading.local):
+    """So many lists, one in the other."""
+
+    def __init__(self) -> None:
+        self.innermost: list[Any] = []
+        self.outermost = self.innermost
+        for _ in range(_AROUND - 1):
+            self.outermost = [self.outermost]
+
+
+_nest = _Nest()
+
+
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """An item that may be stored, and what is made of it.
@@ -153,10 +183,10 @@ def plain_item(document: Any, collection: str, item_id: str, own_root: str) -> P
 
 
 def _plain(item: JSON, told: _Item, own_root: str) -> Prepared | None:
-    """Raises EditRefused, TypeError (an integer beyond 2^53, or what is no JSON)."""
+    """Raises EditRefused, TypeError (an integer beyond 2^53, or too many levels)."""
     times, hrefs = _times(told.properties), list(_hrefs(told))
     placed = _placed(item["geometry"])
-    if times is None or placed is None or not are_plain_urls(hrefs) or is_deep(item):
+    if times is None or placed is None or not are_plain_urls(hrefs) or is_deep([item["links"]]):
         return None
     check_links(item, own_root)
     item["geometry"], footprint = placed
@@ -176,8 +206,12 @@ def _plain(item: JSON, told: _Item, own_root: str) -> Prepared | None:
 
 
 def _text(item: JSON) -> bytes:
-    """What is hashed of an item: all but links and version."""
-    return orjson.dumps({name: value for name, value in item.items() if name not in SERVICE_MADE}, option=_EXACT)
+    """What is hashed of an item: all but links and version. Raises TypeError: it nests deeper than `MAX_DEPTH`, or as `_plain`."""
+    _nest.innermost.append({name: value for name, value in item.items() if name not in SERVICE_MADE})
+    try:
+        return orjson.dumps(_nest.outermost, option=_EXACT)[_AROUND:-_AROUND]
+    finally:
+        _nest.innermost.clear()
 
 
 def _is_good(text: bytes) -> bool:
@@ -193,9 +227,8 @@ def _is_doubtful(text: bytes) -> bool:
     places = np.flatnonzero((signs[:-1] == ord(".")) & (signs[1:] == ord("0"))) + 2
     if not _ENDS.isdisjoint(signs[places].tobytes()):
         return True
-    places = np.flatnonzero(
-        (signs[1:] == ord("e")) & (signs[:-1] - ord("0") < 10)
-    )  # unsigned: what is before "0" is large
+    is_digit = signs[:-1] - ord("0") < 10  # unsigned: what is before "0" becomes large
+    places = np.flatnonzero(is_digit & (signs[1:] == ord("e")))
     places = places[signs[places + 2] < ord(".")]
     return not text.isascii() or any(_EXPONENT.match(text, place + 1) for place in places.tolist())
 
