@@ -14,7 +14,8 @@ begin
     perform set_config('federator.footprints', 'noted by the load', true);
 end $$;
 
-create function federator.end_load(in_collection text, footprints bytea[]) returns void language plpgsql as $$
+create function federator.end_load(in_collection text, footprints bytea[]) returns void
+language plpgsql security definer set search_path = pg_catalog as $$
 begin
     perform set_config('federator.footprints', '', true);
     if cardinality(footprints) > 0 then

@@ -36,7 +36,7 @@ with loads as (
     delete from federator.footprint_load where id in (
         select id from federator.footprint_load order by id limit 2 for update skip locked
     ) returning collection_id, geometries
-), one_by_one as ( -- what has gone has come before, so loads come first
+), one_by_one as ( -- what has gone had come before: loads are first
     delete from federator.footprint_change where id in (
         select id from federator.footprint_change
         order by id limit case when (select count(*) from loads) < 2 then $1 else 0 end for update skip locked
