@@ -56,6 +56,8 @@ from api.stac.app import create_stac_app
 from api.stac.direct import Direct
 from api.stac.documents import Documents
 from api.stac.search import Searcher
+from api.tiles.afar import OVERVIEW
+from api.tiles.afar_drawing import Overviews
 from api.tiles.application import TileApplication
 from api.tiles.cache import COLLECTION_PIXELS, ITEM_PIXELS, TileCache, primary_of
 from api.tiles.direct import DirectTiles
@@ -131,8 +133,9 @@ def create_app(
             app.state.primary = raster.state.primary = primary_of(reads)
             app.state.tile_cache.open(await app.state.primary().fetchval(sql("tiles.cluster")))
             app.state.tile_key = raster.state.tile_key = tile_key = await secret_of(pool, "tile-url")
+            app.state.overviews = raster.state.overviews = overviews = Overviews(raster, pool, settings)
             try:
-                async with watching(reads), changes.listening(), limits.running(pool, tile_key):
+                async with watching(reads), changes.listening(), limits.running(pool, tile_key), overviews.running():
                     yield
             finally:
                 app.state.tile_cache.close()
@@ -197,7 +200,8 @@ def _in_front(app: Application, stac: FastAPI, raster: FastAPI, settings: ApiSet
         Encoded(PrivateAnswers(direct)), allow_origins=["*"], allow_headers=["*"],
         allow_methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"],
         expose_headers=[
-            PARTIAL, "ETag", "Link", "Accept-Patch", "Preference-Applied", "WWW-Authenticate", *tus_headers.EXPOSED, *LIMITS_EXPOSED,
+            PARTIAL, OVERVIEW,
+            "ETag", "Link", "Accept-Patch", "Preference-Applied", "WWW-Authenticate", *tus_headers.EXPOSED, *LIMITS_EXPOSED,
         ],
     )  # fmt: skip
     public = PublicUrl(cors, settings.public_url)

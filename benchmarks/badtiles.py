@@ -43,7 +43,7 @@ def run(server: DatabaseSettings) -> dict[str, float]:
         make_cog(folder / "cog.tif")
         with peers.ours(database, folder) as ours:
             base = register(database, ours, folder / "ours", folder / "cog.tif")
-            pid = _listener(ours.port)
+            pid = listener_of(ours.port)
             found: dict[str, float] = {}
             _ask(ours.port, base, number // 10, 1)
             before = _state(pid)
@@ -100,7 +100,7 @@ def _ask(port: int, base: str, number: int, seed: int) -> tuple[list[int], list[
     return [one for part in parts for one in part[0]], [one for part in parts for one in part[1]]
 
 
-def _listener(port: int) -> int:
+def listener_of(port: int) -> int:
     """The process that has the environment of the server at this port."""
     mark = f"FEDERATOR_PORT={port}".encode()
     for folder in Path("/proc").glob("[0-9]*"):

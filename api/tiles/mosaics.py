@@ -33,7 +33,9 @@ from api.signed import note_private
 from api.tiles.found import Found, items_in
 from api.tiles.laying import NOTHING_THERE, Laid, NothingLaid, lay
 from api.tiles.notes import DEADLINE, ITEMS, UNREADABLE, note_partial
+from api.tiles.rendering import DRAWING
 from api.tiles.resolutions import finest
+from ingest.edits.hrefs import upload_of
 
 JSON = dict[str, Any]
 #: Items on top that are looked at for how a mosaic is drawn.
@@ -201,8 +203,11 @@ class MosaicBackend(BaseBackend):
         limit, until, skip = self._limits(options)
         most = limit + 1  # one more tells that there are more
         threads = self.request.app.state.mosaic_threads
+        is_own_only = self.request.scope.get(DRAWING) is False
 
         def read_item(item: pystac.Item) -> ImageData:
+            if is_own_only and all(upload_of(asset.href) is None for asset in item.assets.values()):
+                raise Problem(422, "ASSET_NOT_SERVED", "rasters elsewhere are not read for what is kept")
             with self.reader(item, tms=self.tms, **self.reader_options) as src:
                 return read(src)
 
@@ -226,6 +231,7 @@ class MosaicBackend(BaseBackend):
 
     def _note(self, laid: Laid) -> None:
         note_private(self.request, is_private=laid.is_private)
+        self.request.state.items_read = len(laid.names)
         if laid.partial is not None:
             note_partial(self.request, laid.partial)
 
@@ -235,6 +241,8 @@ class MosaicBackend(BaseBackend):
         asked = [options[name] for name in ("scan_limit", "items_limit") if options.get(name)]
         seconds = min(state.mosaic_time_limit_s, options.get("time_limit") or state.mosaic_time_limit_s)
         is_skipping = options.get("skipcovered") is not False
+        if DRAWING in self.request.scope:  # for many to see
+            return 10 * state.mosaic_max_items, self._begun + 2 * seconds, is_skipping
         return min([state.mosaic_max_items, *asked]), self._begun + seconds, is_skipping
 
     def _found(self, area: BaseGeometry, most: int) -> Iterator[Found]:

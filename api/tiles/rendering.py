@@ -9,6 +9,9 @@ from starlette.requests import Request
 from starlette.types import Scope
 
 KEY: Final = "federator.rendering"
+#: In the scope of a request for a tile that is to be kept for all: it may take longer, and is not answered with what is kept. Its value:
+#: whether rasters elsewhere are read for it.
+DRAWING: Final = "federator.drawing"
 
 
 @dataclass(slots=True)
