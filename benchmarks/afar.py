@@ -26,6 +26,7 @@ from benchmarks import peers
 from benchmarks.badtiles import listener_of
 from benchmarks.client import Client, Request
 from benchmarks.lowzoom import PAGE
+from benchmarks.peers import Peer
 from db.migrate import migrate
 from db.pools import open_pool
 from db.settings import DatabaseSettings
@@ -53,9 +54,9 @@ def run(server: DatabaseSettings) -> dict[str, float]:
         found["store an item, with density, us"] = (
             asyncio.run(_fill(database, Path(folder) / "ours", ours.port)) / ITEMS * 1e6
         )
-        client = Client(ours)
+        client = Client(Peer(ours.name, ours.port))
         with contextlib.closing(client), psycopg.connect(database.conninfo, autocommit=True) as conn:
-            found |= _asked(client, "drawn", "?sortby=newest", 6)
+            found |= _asked(client, "drawn", "?sortby=newest", 2)
             spent, begun = _cpu(pid), time.perf_counter()
             _tile(client, "0/0/0", "")
             _wait(conn, "select count(*) from federator.overview", 1)
@@ -77,7 +78,8 @@ async def _fill(database: DatabaseSettings, folder: Path, port: int) -> float:
     (folder / "cogs").mkdir(parents=True, exist_ok=True)
     across = int(PLACES**0.5)
     for place in range(PLACES):
-        _raster(folder / f"{place}.tif", WEST + place % across, NORTH - place // across, place)
+        for look in range(4):
+            _raster(folder / f"{place}-{look}.tif", WEST + place % across, NORTH - place // across, 4 * place + look)
     spent = 0.0
     async with open_pool(database) as pool, pool.connection() as conn:
         renders = {"default": {"assets": ["data"]}}
@@ -103,14 +105,14 @@ async def _fill(database: DatabaseSettings, folder: Path, port: int) -> float:
 
 
 def _raster(path: Path, west: float, north: float, seed: int) -> None:
-    """Three bands of 8 bits, a slope with noise, of one degree; one in three has no pixels in a corner."""
+    """Three bands of 8 bits, a slope with noise, of one degree; one in four has no pixels in a corner, as at the edge of an orbit."""
     rng = np.random.default_rng(seed)
     rows, columns = np.mgrid[0:SIDE, 0:SIDE]
     pixels = np.stack(
         [60 + (rows + columns * (band + 1)) // 4 + rng.integers(0, 40, (SIDE, SIDE)) for band in range(3)]
     )
     pixels = np.clip(pixels, 1, 255).astype("uint8")
-    if seed % 3 == 0:
+    if seed % 4 == 0:
         pixels[:, rows + columns < SIDE // 2] = 0
     profile: dict[str, Any] = {
         "driver": "GTiff",
@@ -132,7 +134,7 @@ def _raster(path: Path, west: float, north: float, seed: int) -> None:
 def _item(number: int, across: int, folder: Path, port: int) -> dict[str, Any]:
     """One of a place's many, each at its own time, with a raster of its own name."""
     place, upload = number % PLACES, UUID(int=number)
-    os.link(folder / f"{place}.tif", folder / "cogs" / f"{upload}.tif")
+    os.link(folder / f"{place}-{(place + number // PLACES) % 4}.tif", folder / "cogs" / f"{upload}.tif")
     west, north = WEST + place % across, NORTH - place // across
     day, month = number // PLACES % 28 + 1, number // PLACES // 28 % 12 + 1
     document = item(f"item-{number}", NAME, datetime=f"2026-{month:02}-{day:02}T10:00:00Z")

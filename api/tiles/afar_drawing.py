@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -24,7 +25,7 @@ from starlette.types import ASGIApp, Message, Receive
 from api.settings import ApiSettings
 from api.tiles.afar_pictures import halved, joined, packed, pixels_of
 from api.tiles.notes import PARTIAL, UNREADABLE
-from api.tiles.rendering import DRAWING, KEY, Rendering
+from api.tiles.rendering import DRAWING, KEY, Drawing, Rendering
 from db.errors import DatabaseUnavailable
 from db.pools import Pool
 from db.queries import sql
@@ -71,7 +72,7 @@ class Overviews:
         self._most, self.has_remote = settings.overview_bytes, settings.overview_remote
         self._asked: dict[str, float] = {}
         self._wanted: set[str] = set()
-        self._is_wanted = asyncio.Event()
+        self._is_wanted, self._is_over = asyncio.Event(), threading.Event()
         self._thinned = time.monotonic()
 
     @property
@@ -95,6 +96,7 @@ class Overviews:
         try:
             yield
         finally:
+            self._is_over.set()
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
@@ -170,7 +172,7 @@ class Overviews:
         scope: dict[str, Any] = {
             "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "GET", "scheme": "http",
             "path": path, "raw_path": path.encode(), "root_path": "/raster", "query_string": b"", "headers": [],
-            "server": ("localhost", 80), "client": None, "state": state, KEY: rendering, DRAWING: self.has_remote,
+            "server": ("localhost", 80), "client": None, "state": state, KEY: rendering, DRAWING: Drawing(self.has_remote, self._is_over),
         }  # fmt: skip
 
         async def note(message: Message) -> None:
@@ -179,6 +181,7 @@ class Overviews:
         await self._app(scope, _nothing(), note)
         status, headers = messages[0]["status"], dict(messages[0]["headers"])
         if status >= 500 or status == 404:  # 404: it is hidden by now, and forgotten with the next look
+            log.info("a picture from afar is drawn later", extra={"path": path, "status": status})
             raise CannotBeDrawn
         partial = headers.get(PARTIAL.lower().encode())
         if status != 200:
