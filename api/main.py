@@ -67,7 +67,7 @@ from api.tiles.remote import Remote
 from api.tiles.versions import CollectionVersions, ItemVersions
 from api.tracing import is_traced
 from db import DatabaseSettings, resolve
-from db.pools import open_pool, psycopg_options
+from db.pools import SHORT_READS, open_pool, psycopg_options
 from db.queries import sql
 from ingest.collection_files import ensure_collections
 from ingest.operator_files import adopt_files
@@ -232,6 +232,10 @@ def _sync_pool(database: DatabaseSettings) -> ConnectionPool:
         max_size=database.max_conn_size,
         timeout=database.connect_timeout_s * 2,
         check=ConnectionPool.check_connection,
-        kwargs={"autocommit": True, "options": psycopg_options(database), "cursor_factory": psycopg.RawCursor},
+        kwargs={
+            "autocommit": True,
+            "options": psycopg_options(database, SHORT_READS),
+            "cursor_factory": psycopg.RawCursor,
+        },
         open=True,
     )

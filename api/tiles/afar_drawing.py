@@ -24,7 +24,7 @@ from starlette.types import ASGIApp, Message, Receive
 
 from api.settings import ApiSettings
 from api.tiles.afar_pictures import halved, joined, packed, pixels_of
-from api.tiles.notes import PARTIAL, UNREADABLE
+from api.tiles.notes import DEADLINE, PARTIAL, UNREADABLE
 from api.tiles.rendering import DRAWING, KEY, Drawing, Rendering
 from db.errors import DatabaseUnavailable
 from db.pools import Pool
@@ -43,6 +43,8 @@ _REST: Final = 3.0
 #: Seconds that a tile is left to who has taken it, and after which one that could not be drawn is tried again.
 _TAKEN_S: Final = 120.0
 _AGAIN_S: Final = 60.0
+#: Seconds after which one that took too long is drawn again.
+_REDRAWN_S: Final = 600.0
 _GONE: Final = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, DatabaseUnavailable)
 
 
@@ -158,6 +160,8 @@ class Overviews:
                     hint = drawn.hint
                     await self._rows("tiles.hint_overview", collection, Jsonb(hint))
                 await self._rows("tiles.store_overview", collection, *place, one["mark"], drawn.picture, drawn.partial)
+                if level == base and drawn.partial == DEADLINE:
+                    await self._rows("tiles.redraw_overview", collection, *place, _REDRAWN_S)
                 made += 1
         return made
 

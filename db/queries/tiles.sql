@@ -143,6 +143,12 @@ select federator.store_overview($1, $2, $3, $4, $5, $6, $7) as is_kept;
 update federator.overview_dirty set taken_until = clock_timestamp() + make_interval(secs => $6)
 where collection_id = $1 and level = $2 and x = $3 and y = $4 and mark = $5;
 
+-- name: redraw_overview
+-- A tile that is not whole for want of time is made again after a while ($5, seconds).
+insert into federator.overview_dirty (collection_id, level, x, y, is_gone, taken_until)
+select collection_id, $2, $3, $4, false, clock_timestamp() + make_interval(secs => $5) from federator.overview where collection_id = $1
+on conflict do nothing;
+
 -- name: overview_children
 -- The four tiles that one is made of.
 select x, y, picture, partial from federator.overview_tile
