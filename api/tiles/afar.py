@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
+import asyncpg
 import numpy as np
 from morecantile import Tile
 from rio_tiler.constants import WEB_MERCATOR_TMS
@@ -40,6 +41,7 @@ MANY: Final = 12
 _PATH: Final = re.compile(
     r"/collections/([^/]+)/tiles/WebMercatorQuad/(\d)/(\d{1,3})/(\d{1,3})(?:\.(png|jpg|jpeg|webp))?"
 )
+_DATABASE_ERRORS: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
 _CRS: Final = "<http://www.opengis.net/def/crs/EPSG/0/3857>"
 
 
@@ -111,10 +113,13 @@ def _asked(scope: Scope) -> Asked | None:
 
 async def _kept(request: Request, asked: Asked) -> Sequence[Any]:
     """Tiles, for this caller; none: it is to be drawn."""
-    found: Sequence[Any] = await request.app.state.primary().fetch(
-        sql("tiles.overview_at"), asked.collection, list(principals_of(request)), SIGNED in request.scope,
-        asked.zoom, asked.x, asked.y, asked.deeper,
-    )  # fmt: skip
+    values = (asked.collection, list(principals_of(request)), SIGNED in request.scope)
+    try:
+        found: Sequence[Any] = await request.app.state.primary().fetch(
+            sql("tiles.overview_at"), *values, asked.zoom, asked.x, asked.y, asked.deeper
+        )
+    except _DATABASE_ERRORS:
+        return ()  # the route says what is wrong
     if found and all(row["picture"] is None and row["partial"] for row in found):
         return ()
     return found

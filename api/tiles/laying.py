@@ -150,7 +150,7 @@ class _Layers:
         self._first: ImageData | None = None
         self.fed = 0
         self.idle = 0
-        self._holes = -1
+        self._holes = -2  # no picture was fed yet
 
     def add(self, one: Found, picture: ImageData | Exception, laid: Laid) -> None:
         """Feed one picture to the method, and count those that have added nothing since one did."""
@@ -172,9 +172,8 @@ class _Layers:
         if (picture.height, picture.width) != (method.height, method.width):
             array = _resized(array, method.height, method.width)
         method.feed(array)
-        if (
-            holes := int(np.count_nonzero(np.ma.getmaskarray(method.data))) if method.data is not None else -1
-        ) != self._holes:
+        holes = int(np.ma.getmaskarray(method.data).sum()) if method.data is not None else -1
+        if holes != self._holes:
             self._holes, self.idle = holes, 0
         self.fed += array.size
         laid.is_private |= not one.is_public
