@@ -86,8 +86,17 @@ def _ask(port: int, base: str, number: int, seed: int) -> tuple[list[int], list[
         with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=120)) as connection:
             for _ in range(number // THREADS):
                 begun = time.perf_counter()
-                connection.request("GET", path := _path(base, chance))
-                answer = connection.getresponse()
+                path = _path(base, chance)
+                try:
+                    connection.request("GET", path)
+                    answer = connection.getresponse()
+                except (
+                    ConnectionError
+                ):  # the server ends idle connections, and on a busy machine this thread may be one for long
+                    print("a connection ended before", path, flush=True)  # noqa: T201
+                    connection.close()
+                    connection.request("GET", path)
+                    answer = connection.getresponse()
                 body = answer.read()
                 seconds.append(time.perf_counter() - begun)
                 statuses.append(answer.status)
