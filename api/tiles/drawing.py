@@ -114,10 +114,9 @@ def drawing_of(subject_of: Callable[..., Subject]) -> dict[str, Any]:
     ) -> AssetsExprParams:
         if assets is not None:
             return AssetsExprParams(assets=assets, expression=expression, asset_as_band=asset_as_band)
-        hint = hint_of(request, subject, render)
+        hint = request.state.hint = hint_of(request, subject, render)
         if not hint and not isinstance(subject, pystac.Item) and subject.newest(request) is None:
             return AssetsExprParams(assets=[], expression=expression, asset_as_band=asset_as_band)  # nothing is there
-        hint = request.state.hint = hint_of(request, subject, render)
         if not hint:
             raise Problem(400, "ASSETS_REQUIRED", "name assets: nothing says how this is drawn")
         names: list[Any] = hint["assets"]
