@@ -117,9 +117,6 @@ def drawing_of(subject_of: Callable[..., Subject]) -> dict[str, Any]:
         hint = request.state.hint = hint_of(request, subject, render)
         if not hint and not isinstance(subject, pystac.Item) and subject.newest(request) is None:
             return AssetsExprParams(assets=[], expression=expression, asset_as_band=asset_as_band)  # nothing is there
-        if not hint:
-            raise Problem(400, "ASSETS_REQUIRED", "name assets: nothing says how this is drawn")
-        names: list[Any] = hint["assets"]
         is_drawn = render is not None or not any(part in request.scope["route"].path for part in _NUMBERS)
         return hinted(hint, expression, asset_as_band, is_drawn=is_drawn)
 
