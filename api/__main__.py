@@ -40,6 +40,8 @@ def _settings() -> ApiSettings:
 @app.command()
 def serve() -> None:
     """Serve HTTP until SIGTERM or Ctrl-C; SIGHUP replaces the serving processes one by one. Needs a migrated database."""
+    # A tile multiplies small matrices: threads for that take a busy machine a hundred times as long. Before anything imports numpy.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     settings = _settings()
     from api.limits.tiers import TiersInvalid, load_tiers
     from api.server import serve as run

@@ -56,6 +56,8 @@ from api.stac.app import create_stac_app
 from api.stac.direct import Direct
 from api.stac.documents import Documents
 from api.stac.search import Searcher
+from api.tiles.afar import OVERVIEW
+from api.tiles.afar_drawing import Overviews
 from api.tiles.application import TileApplication
 from api.tiles.cache import COLLECTION_PIXELS, ITEM_PIXELS, TileCache, primary_of
 from api.tiles.direct import DirectTiles
@@ -65,7 +67,7 @@ from api.tiles.remote import Remote
 from api.tiles.versions import CollectionVersions, ItemVersions
 from api.tracing import is_traced
 from db import DatabaseSettings, resolve
-from db.pools import open_pool, psycopg_options
+from db.pools import SHORT_READS, open_pool, psycopg_options
 from db.queries import sql
 from ingest.collection_files import ensure_collections
 from ingest.operator_files import adopt_files
@@ -131,8 +133,9 @@ def create_app(
             app.state.primary = raster.state.primary = primary_of(reads)
             app.state.tile_cache.open(await app.state.primary().fetchval(sql("tiles.cluster")))
             app.state.tile_key = raster.state.tile_key = tile_key = await secret_of(pool, "tile-url")
+            app.state.overviews = raster.state.overviews = overviews = Overviews(raster, pool, settings)
             try:
-                async with watching(reads), changes.listening(), limits.running(pool, tile_key):
+                async with watching(reads), changes.listening(), limits.running(pool, tile_key), overviews.running():
                     yield
             finally:
                 app.state.tile_cache.close()
@@ -197,7 +200,8 @@ def _in_front(app: Application, stac: FastAPI, raster: FastAPI, settings: ApiSet
         Encoded(PrivateAnswers(direct)), allow_origins=["*"], allow_headers=["*"],
         allow_methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"],
         expose_headers=[
-            PARTIAL, "ETag", "Link", "Accept-Patch", "Preference-Applied", "WWW-Authenticate", *tus_headers.EXPOSED, *LIMITS_EXPOSED,
+            PARTIAL, OVERVIEW,
+            "ETag", "Link", "Accept-Patch", "Preference-Applied", "WWW-Authenticate", *tus_headers.EXPOSED, *LIMITS_EXPOSED,
         ],
     )  # fmt: skip
     public = PublicUrl(cors, settings.public_url)
@@ -228,6 +232,10 @@ def _sync_pool(database: DatabaseSettings) -> ConnectionPool:
         max_size=database.max_conn_size,
         timeout=database.connect_timeout_s * 2,
         check=ConnectionPool.check_connection,
-        kwargs={"autocommit": True, "options": psycopg_options(database), "cursor_factory": psycopg.RawCursor},
+        kwargs={
+            "autocommit": True,
+            "options": psycopg_options(database, SHORT_READS),
+            "cursor_factory": psycopg.RawCursor,
+        },
         open=True,
     )

@@ -31,6 +31,7 @@ from api.render_hints import layers_of
 from api.settings import ApiSettings
 from api.signed import NAME, SIGNED, Resigned, note_private
 from api.signed import router as signed_router
+from api.tiles.afar import FromAfar
 from api.tiles.algorithms import algorithm_of
 from api.tiles.application import TileApplication
 from api.tiles.at_once import call_at_once
@@ -207,6 +208,7 @@ def create_raster_app(settings: ApiSettings) -> TileApplication:
     app.state.mosaic_max_items, app.state.mosaic_threads = settings.mosaic_max_items, settings.mosaic_threads
     app.state.mosaic_time_limit_s, app.state.most_pixels = settings.mosaic_time_limit_s, settings.max_picture_pixels
     add_handlers(app)
+    app.add_middleware(FromAfar)
     for kind in _UNFIT:
         app.add_exception_handler(kind, _on_bad_option)
     app.add_exception_handler(ClientLeft, _on_left)

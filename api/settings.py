@@ -151,6 +151,15 @@ class ApiSettings(BaseSettings):
         5.0, gt=0, description="Seconds for one picture of many items; what is there by then is answered, and marked."
     )
     mosaic_max_items: int = Field(100, gt=0, le=10_000, description="Items that one picture is made of, at most.")
+    overview_bytes: int = Field(
+        2**30,
+        ge=0,
+        description="Bytes of pictures from afar that are kept in the database, of all collections; 0: none are kept.",
+    )
+    overview_remote: bool = Field(
+        False,
+        description="Whether pictures from afar are made of rasters elsewhere too, which are read for them in the background.",
+    )
     mosaic_threads: int = Field(
         4, ge=1, le=64, description="Items that are read at once for a picture that needs them all, such as a mean."
     )

@@ -15,6 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from benchmarks import (
+    afar,
     badtiles,
     bulk,
     busy,
@@ -55,6 +56,7 @@ PARTS: dict[str, Callable[[DatabaseSettings], dict[str, float]]] = {
     "remote": remote.run,
     "lowzoom": lowzoom.run,
     "badtiles": badtiles.run,
+    "afar": afar.run,
 }
 
 

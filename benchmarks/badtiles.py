@@ -43,7 +43,7 @@ def run(server: DatabaseSettings) -> dict[str, float]:
         make_cog(folder / "cog.tif")
         with peers.ours(database, folder) as ours:
             base = register(database, ours, folder / "ours", folder / "cog.tif")
-            pid = _listener(ours.port)
+            pid = listener_of(ours.port)
             found: dict[str, float] = {}
             _ask(ours.port, base, number // 10, 1)
             before = _state(pid)
@@ -86,8 +86,17 @@ def _ask(port: int, base: str, number: int, seed: int) -> tuple[list[int], list[
         with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=120)) as connection:
             for _ in range(number // THREADS):
                 begun = time.perf_counter()
-                connection.request("GET", path := _path(base, chance))
-                answer = connection.getresponse()
+                path = _path(base, chance)
+                try:
+                    connection.request("GET", path)
+                    answer = connection.getresponse()
+                except (
+                    ConnectionError
+                ):  # the server ends idle connections, and on a busy machine this thread may be one for long
+                    print("a connection ended before", path, flush=True)  # noqa: T201
+                    connection.close()
+                    connection.request("GET", path)
+                    answer = connection.getresponse()
                 body = answer.read()
                 seconds.append(time.perf_counter() - begun)
                 statuses.append(answer.status)
@@ -100,7 +109,7 @@ def _ask(port: int, base: str, number: int, seed: int) -> tuple[list[int], list[
     return [one for part in parts for one in part[0]], [one for part in parts for one in part[1]]
 
 
-def _listener(port: int) -> int:
+def listener_of(port: int) -> int:
     """The process that has the environment of the server at this port."""
     mark = f"FEDERATOR_PORT={port}".encode()
     for folder in Path("/proc").glob("[0-9]*"):

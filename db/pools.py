@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 
 import asyncpg
@@ -19,7 +19,7 @@ Connection = AsyncConnection[DictRow]
 Pool = AsyncConnectionPool[Connection]
 
 #: For reads that take milliseconds: to start parallel workers or to compile takes longer than they do.
-_SHORT_READS = {"max_parallel_workers_per_gather": "0", "jit": "off"}
+SHORT_READS = {"max_parallel_workers_per_gather": "0", "jit": "off"}
 #: pgstac's functions call each other without their schema.
 SEARCH_PATH = "pgstac,public"
 
@@ -36,9 +36,9 @@ def session_options(settings: DatabaseSettings, *, statement_timeout_s: float | 
     }
 
 
-def psycopg_options(settings: DatabaseSettings) -> str:
+def psycopg_options(settings: DatabaseSettings, more: Mapping[str, str] | None = None) -> str:
     """`options` value of a libpq connection."""
-    return " ".join(f"-c {name}={value}" for name, value in session_options(settings).items())
+    return " ".join(f"-c {name}={value}" for name, value in {**session_options(settings), **(more or {})}.items())
 
 
 async def connect(settings: DatabaseSettings) -> Connection:
@@ -131,7 +131,7 @@ async def open_asyncpg(settings: DatabaseSettings) -> asyncpg.Pool:
             command_timeout=settings.read_timeout_s * 2,
             init=_use_orjson,
             reset=_leave_as_it_is,
-            server_settings=session_options(settings, statement_timeout_s=settings.read_timeout_s) | _SHORT_READS,
+            server_settings=session_options(settings, statement_timeout_s=settings.read_timeout_s) | SHORT_READS,
         )
     except (asyncpg.PostgresError, OSError, TimeoutError) as error:
         raise unavailable(settings, error) from error

@@ -20,6 +20,8 @@ from db.pools import Connection, Pool, open_pool
 from db.settings import DatabaseSettings
 from tests.scheduling import Scheduling
 
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as `python -m api serve` does, before a test imports numpy
+
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling | None:
     """xdist asks; anything but `--dist loadfile` stays its own."""

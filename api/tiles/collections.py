@@ -64,19 +64,20 @@ def _mosaic(request: Request, collection_id: str, search: JSON) -> Mosaic:
     if row is None or row["content"] is None:
         raise Problem(404, "NOT_FOUND", "there is no such collection or item")
     note_private(request, is_private=not row["is_public"])
-    return described(row["content"], search, row["principals"])
+    return described(row["content"], search, row["principals"], row["hint"])
 
 
-def described(content: JSON, search: JSON, principals: list[str]) -> Mosaic:
-    """A mosaic of a collection with what its document says of it."""
+def described(content: JSON, search: JSON, principals: list[str], hint: JSON | None = None) -> Mosaic:
+    """A mosaic of a collection with what its document says of it; `hint` is as what it is drawn when that says nothing."""
     renders = content.get("renders")
+    renders = renders if isinstance(renders, dict) else {}
     return Mosaic(
         name=content["id"],
         title=str(content.get("title") or content["id"]),
         search=search,
         principals=tuple(principals),
         bounds=_bounds(content),
-        renders=renders if isinstance(renders, dict) else {},
+        renders={"default": hint, **renders} if hint else renders,
         times=_times(content),
     )
 

@@ -114,7 +114,7 @@ def drawing_of(subject_of: Callable[..., Subject]) -> dict[str, Any]:
     ) -> AssetsExprParams:
         if assets is not None:
             return AssetsExprParams(assets=assets, expression=expression, asset_as_band=asset_as_band)
-        hint = hint_of(request, subject, render)
+        hint = request.state.hint = hint_of(request, subject, render)
         if not hint and not isinstance(subject, pystac.Item) and subject.newest(request) is None:
             return AssetsExprParams(assets=[], expression=expression, asset_as_band=asset_as_band)  # nothing is there
         is_drawn = render is not None or not any(part in request.scope["route"].path for part in _NUMBERS)

@@ -69,6 +69,7 @@ def lay(
     threads: int,
     skip: bool,
     stop_when_full: bool,
+    patience: int | None = None,
 ) -> tuple[ImageData, Laid]:
     """Return the picture of a mosaic, and what is in it.
 
@@ -80,6 +81,7 @@ def lay(
         threads: items that are read at once, where the method needs them all.
         skip: leave out items under pixels that are there already, where the method keeps the first pixel.
         stop_when_full: whatever the method, as soon as every pixel is there.
+        patience: items one after the other that add no pixel, after which there are none to come; None: all are looked at.
 
     Raises:
         NothingLaid: nothing is there.
@@ -104,7 +106,8 @@ def lay(
                 if not is_ordered and layers.fed >= MOST_STACKED:
                     laid.miss(ITEMS)
                     return layers.picture(laid), laid
-                if method.is_done or (stop_when_full and layers.is_full()):
+                is_enough = patience is not None and layers.idle >= patience
+                if method.is_done or is_enough or (stop_when_full and layers.is_full()):
                     return layers.picture(laid), laid
     return layers.picture(laid), laid
 
@@ -146,9 +149,12 @@ class _Layers:
         self._method = method
         self._first: ImageData | None = None
         self.fed = 0
+        self.idle = 0
+        self._holes = -2  # no picture was fed yet
 
     def add(self, one: Found, picture: ImageData | Exception, laid: Laid) -> None:
-        """Feed one picture to the method."""
+        """Feed one picture to the method, and count those that have added nothing since one did."""
+        self.idle += 1
         if isinstance(picture, Exception):
             if not isinstance(picture, NOTHING_THERE):
                 laid.miss(UNREADABLE)
@@ -166,6 +172,9 @@ class _Layers:
         if (picture.height, picture.width) != (method.height, method.width):
             array = _resized(array, method.height, method.width)
         method.feed(array)
+        holes = int(np.ma.getmaskarray(method.data).sum()) if method.data is not None else -1
+        if holes != self._holes:
+            self._holes, self.idle = holes, 0
         self.fed += array.size
         laid.is_private |= not one.is_public
         laid.names.append(f"{one.item.collection_id}/{one.item.id}")

@@ -33,11 +33,15 @@ from api.signed import note_private
 from api.tiles.found import Found, items_in
 from api.tiles.laying import NOTHING_THERE, Laid, NothingLaid, lay
 from api.tiles.notes import DEADLINE, ITEMS, UNREADABLE, note_partial
+from api.tiles.rendering import DRAWING, Drawing
 from api.tiles.resolutions import finest
+from ingest.edits.hrefs import upload_of
 
 JSON = dict[str, Any]
 #: Items on top that are looked at for how a mosaic is drawn.
 _LOOKED_AT: Final = 6
+#: Items one after the other that add nothing to a picture that is to be kept: its holes stay holes, as the sea of a coast.
+PATIENCE: Final = 50
 WORLD: Final = (-180.0, -90.0, 180.0, 90.0)
 
 
@@ -201,8 +205,11 @@ class MosaicBackend(BaseBackend):
         limit, until, skip = self._limits(options)
         most = limit + 1  # one more tells that there are more
         threads = self.request.app.state.mosaic_threads
+        drawing: Drawing | None = self.request.scope.get(DRAWING)
 
         def read_item(item: pystac.Item) -> ImageData:
+            if drawing is not None:
+                _check_drawn(item, drawing)
             with self.reader(item, tms=self.tms, **self.reader_options) as src:
                 return read(src)
 
@@ -217,6 +224,7 @@ class MosaicBackend(BaseBackend):
                 threads=threads,
                 skip=skip,
                 stop_when_full=options.get("exitwhenfull") is True,
+                patience=None if drawing is None else PATIENCE,
             )
         except NothingLaid as nothing:
             self._note(nothing.laid)
@@ -226,6 +234,7 @@ class MosaicBackend(BaseBackend):
 
     def _note(self, laid: Laid) -> None:
         note_private(self.request, is_private=laid.is_private)
+        self.request.state.items_read = len(laid.names)
         if laid.partial is not None:
             note_partial(self.request, laid.partial)
 
@@ -235,6 +244,8 @@ class MosaicBackend(BaseBackend):
         asked = [options[name] for name in ("scan_limit", "items_limit") if options.get(name)]
         seconds = min(state.mosaic_time_limit_s, options.get("time_limit") or state.mosaic_time_limit_s)
         is_skipping = options.get("skipcovered") is not False
+        if DRAWING in self.request.scope:  # for many to see
+            return 10 * state.mosaic_max_items, self._begun + 6 * seconds, is_skipping
         return min([state.mosaic_max_items, *asked]), self._begun + seconds, is_skipping
 
     def _found(self, area: BaseGeometry, most: int) -> Iterator[Found]:
@@ -254,6 +265,14 @@ class MosaicBackend(BaseBackend):
         if not (0 <= x < matrix.matrixWidth and 0 <= y < matrix.matrixHeight):
             raise Problem(404, "TILE_OUTSIDE_BOUNDS", "the tile is outside the tile matrix")
         return _area(tuple(self.tms.xy_bounds(Tile(x, y, z))), self.tms.rasterio_crs)
+
+
+def _check_drawn(item: pystac.Item, drawing: Drawing) -> None:
+    """Raise Problem: the item is not read for a picture that is to be kept."""
+    if drawing.is_over.is_set():
+        raise Problem(503, "ENDING", "the process is about to end")
+    if not drawing.has_remote and all(upload_of(asset.href) is None for asset in item.assets.values()):
+        raise Problem(422, "ASSET_NOT_SERVED", "rasters elsewhere are not read for what is kept")
 
 
 def _told(item: pystac.Item) -> JSON:

@@ -11,8 +11,9 @@ from api.tiles.rendering import note_unkept
 
 #: Header of a picture that is not all it could be: why, the first reason alone.
 PARTIAL: Final = "Federator-Partial"
-#: The time for one picture was over; more items than one picture is made of; an item that could not be read.
-DEADLINE, ITEMS, UNREADABLE = "deadline", "items", "unreadable"
+#: The time for one picture was over; more items than one picture is made of; an item that could not be read; a kept picture without what
+#: came in the last seconds.
+DEADLINE, ITEMS, UNREADABLE, PENDING = "deadline", "items", "unreadable", "pending"
 
 
 def note_partial(request: Request, why: str) -> None:

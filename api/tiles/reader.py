@@ -35,6 +35,7 @@ from api.tiles.leaving import stop_if_left
 from api.tiles.mixing import mixed
 from api.tiles.overviews import Grid, Sizes, grid_for, picked
 from api.tiles.pieces import Frame, pieces
+from api.tiles.placing import Place, place_of, placed
 from api.tiles.pool import POOL, Key, Pool, forget_errors, key_of, open_level
 
 #: Options of rio-tiler's `part` that the fast way knows.
@@ -106,6 +107,13 @@ class FastReader(OnceCarried, Reader):
             check_size(width or max_size or 1, height or max_size or 1, len(bands), self.dataset.dtypes[0])
         else:
             check_size(image.width, image.height, len(bands), self.dataset.dtypes[0])
+            if (place := self._place(image, options, buffer)) is not None:
+                size = image.width, image.height
+                part = self.part(
+                    place.bounds(image.bounds, size), dst_crs=crs, bounds_crs=crs, indexes=indexes, expression=expression,
+                    width=place.size[0], height=place.size[1], **kwargs,
+                )  # fmt: skip
+                return placed(part, place, image.bounds, size)
             found = self._fast(image, bands, options) if self._is_fast(crs, options) else None
             if found is not None:
                 found.assets = [self.input]
@@ -133,6 +141,13 @@ class FastReader(OnceCarried, Reader):
         bands = (parse_expression(expression) if expression else cast_to_sequence(indexes)) or self._all_bands()
         check_size(width, height, len(bands), self.dataset.dtypes[0])
         return super().read(indexes=indexes, expression=expression, **kwargs)
+
+    def _place(self, image: Image, options: dict[str, Any], buffer: float | None) -> Place | None:
+        """Where the raster lies in an image that is much larger; None: it is read as it is asked for."""
+        if self._key is None or buffer or options.get("padding") or not _KNOWN.issuperset(options):
+            return None
+        facts = self.facts
+        return place_of(facts.bounds, facts.crs, image.bounds, image.crs, (image.width, image.height))
 
     def _all_bands(self) -> tuple[int, ...]:
         return self.facts.indexes if self._key is not None else tuple(non_alpha_indexes(self.dataset))

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from threading import Event
 from typing import Final
 
 from starlette.requests import Request
 from starlette.types import Scope
 
 KEY: Final = "federator.rendering"
+#: In the scope of a request for a tile that is to be kept for all (`Drawing`): it may take longer, and is not answered with what is kept.
+DRAWING: Final = "federator.drawing"
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """How a tile is drawn that is to be kept: whether rasters elsewhere are read for it, and whether nobody waits for it any more."""
+
+    has_remote: bool
+    is_over: Event
 
 
 @dataclass(slots=True)

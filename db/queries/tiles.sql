@@ -62,9 +62,10 @@ select collection_id, count(*) from gone group by collection_id order by collect
 on conflict (collection_id) do update set touches = t.touches + excluded.touches;
 
 -- name: collection_mosaic
--- The collection of a mosaic, if the caller may see it; whether everybody may; and the principals that its items are read with: of a signer ($3)
--- only what his are worth now.
-select federator.collection($1, principals) as content, $1 <> all (federator.hidden_collections('{}')) as is_public, principals
+-- The collection of a mosaic, if the caller may see it; whether everybody may; as what its overview is drawn; and the principals that its
+-- items are read with: of a signer ($3) only what his are worth now.
+select federator.collection($1, principals) as content, $1 <> all (federator.hidden_collections('{}')) as is_public, principals,
+    (select hint from federator.overview where collection_id = $1) as hint
 from (select case when $3 then federator.present_principals($2::text[]) else $2::text[] end as principals) as caller;
 
 -- name: mosaic_rows
@@ -112,3 +113,59 @@ select federator.collection(c.id, $1::text[]) as content, newest.item, newest.is
 from pgstac.collections as c
 cross join lateral federator.mosaic_page(jsonb_build_object('collections', jsonb_build_array(c.id)), $1::text[], null, 1, 0) as newest
 where c.id <> all (federator.hidden_collections($1::text[])) and c.content ->> 'type' = 'Collection' order by c.id limit $2;
+
+-- name: kept_overviews
+-- Which of these collections are kept as pictures.
+select collection_id from federator.overview where collection_id = any ($1::text[]);
+
+-- name: mark_overviews
+-- Kept pictures in these cells are to be made anew.
+select federator.mark_overviews($1, $2::smallint[], $3::int[], $4::int[], $5::boolean[]);
+
+-- name: keep_overview
+-- Begin to keep pictures of a collection.
+select federator.keep_overview($1) as is_new;
+
+-- name: overviews_due
+-- Collections with pictures to be made.
+select collection_id, base, hint from federator.overviews_due();
+
+-- name: take_overviews
+-- Tiles to be made, for the caller to make.
+select x, y, mark from federator.take_overviews($1, $2, $3, $4);
+
+-- name: store_overview
+-- Keep a tile that was made; without a picture and a reason there is nothing.
+select federator.store_overview($1, $2, $3, $4, $5, $6, $7) as is_kept;
+
+-- name: leave_overview
+-- A tile cannot be made now: again after a while ($6, seconds).
+update federator.overview_dirty set taken_until = clock_timestamp() + make_interval(secs => $6)
+where collection_id = $1 and level = $2 and x = $3 and y = $4 and mark = $5;
+
+-- name: redraw_overview
+-- A tile that is not whole for want of time is made again after a while ($5, seconds).
+insert into federator.overview_dirty (collection_id, level, x, y, is_gone, taken_until)
+select collection_id, $2, $3, $4, false, clock_timestamp() + make_interval(secs => $5) from federator.overview where collection_id = $1
+on conflict do nothing;
+
+-- name: overview_children
+-- The four tiles that one is made of.
+select x, y, picture, partial from federator.overview_tile
+where collection_id = $1 and level = $2 + 1 and x between $3 * 2 and $3 * 2 + 1 and y between $4 * 2 and $4 * 2 + 1;
+
+-- name: overview_at
+-- Kept tiles of a picture, for this caller.
+select x, y, picture, partial, pending from federator.overview_at($1, $2::text[], $3, $4, $5, $6, $7);
+
+-- name: hint_overview
+-- As what a collection is drawn from now on; what was kept of its tiles is not of the same look.
+with hinted as (
+    update federator.overview set hint = $2::jsonb where collection_id = $1 and hint is null returning collection_id
+)
+insert into federator.collection_turn as t (collection_id, reckoned) select collection_id, 1 from hinted
+on conflict (collection_id) do update set reckoned = t.reckoned + 1;
+
+-- name: thin_overviews
+-- Keep all of them within so many bytes.
+select federator.thin_overviews($1) as thinned;

@@ -1,4 +1,7 @@
-"""Keeps the number of footprints in each cell, of each collection: in the worker, from what the database noted of changes."""
+"""Keeps the number of footprints in each cell, of each collection: in the worker, from what the database noted of changes.
+
+The same changes mark the kept pictures (`federator.overview`) in which they are to be seen.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,10 @@ import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 
-from db.pools import Pool
+from db.pools import Connection, Pool
 from db.queries import sql
 from ingest.overviews.cells import FIRST, LAST, cells_of
+from ingest.overviews.stale import marks_of
 
 _BATCH = 2000
 
@@ -30,8 +34,11 @@ async def _batch(pool: Pool) -> int:
     async with pool.connection() as conn, conn.transaction():
         rows = await (await conn.execute(sql("tiles.take_footprint_changes"), (_BATCH,))).fetchall()
         changes: dict[str, Counter[bytes]] = defaultdict(Counter)
+        seen: dict[str, dict[bytes, bool]] = defaultdict(dict)
         for row in rows:
-            changes[row["collection_id"]][bytes(row["geometry"])] += row["step"]
+            collection, geometry = row["collection_id"], bytes(row["geometry"])
+            changes[collection][geometry] += row["step"]
+            seen[collection][geometry] = seen[collection].get(geometry, False) or row["step"] <= 0
         for collection, steps in sorted(changes.items()):
             cells = await asyncio.to_thread(summed, steps.items())
             if cells:
@@ -39,7 +46,18 @@ async def _batch(pool: Pool) -> int:
                 columns = [list(column) for column in zip(*keys, strict=True)]
                 counts = [[cells[key][place] for key in keys] for place in (0, 1)]
                 await conn.execute(sql("tiles.add_footprints"), (collection, *columns, *counts))
+        await _mark(conn, seen)
         return len(rows)
+
+
+async def _mark(conn: Connection, seen: dict[str, dict[bytes, bool]]) -> None:
+    """Mark kept pictures; asked after footprints are added, which waits for who begins to keep a collection's."""
+    kept = await (await conn.execute(sql("tiles.kept_overviews"), (list(seen),))).fetchall()
+    for collection in sorted(row["collection_id"] for row in kept):
+        marks = await asyncio.to_thread(marks_of, seen[collection].items())
+        if marks:
+            columns = [list(column) for column in zip(*marks, strict=True)]
+            await conn.execute(sql("tiles.mark_overviews"), (collection, *columns, list(marks.values())))
 
 
 def summed(footprints: Iterable[tuple[bytes, int]]) -> Cells:

@@ -326,3 +326,19 @@ def test_tiles_of_real_rasters_are_those_of_rio_tiler(pool: Pool, path: Path) ->
     compared(path, MERCATOR, pool, sized(2, 17))
     compared(path, MERCATOR, pool, sized(1, 9), check_close, reproject_method="cubic")
     compared(path, MERCATOR, pool, sized(1, 9), check_close, reproject_method="bilinear", indexes=(1,))
+
+
+@pytest.mark.parametrize("name", ["uint8 rgb", "uint16 nodata", "uint8 with alpha"])
+def test_a_raster_that_is_small_in_a_tile_has_the_pixels_of_rio_tiler(folder: Path, pool: Pool, name: str) -> None:
+    path = made(folder, name)
+    with Reader(str(path)) as stock, FastReader(str(path), pool=pool) as fast:
+        seen = watch(fast)
+        west, south, east, north = stock.get_geographic_bounds(MERCATOR.rasterio_geographic_crs)
+        tile = MERCATOR.tile((west + east) / 2, (south + north) / 2, stock.minzoom - 4)
+        wanted, found = stock.tile(*tile), fast.tile(*tile)
+        assert 0 < (~wanted.array.mask.all(axis=0)).sum() < 256 * 256 / 64
+        ((part, bands, mixed),) = seen
+        assert (part.width, part.height) < (64, 64)
+        bounds = MERCATOR.xy_bounds(tile)
+        whole = fast._image(tuple(bounds), MERCATOR.rasterio_crs, MERCATOR.rasterio_crs, (256, 256, None), None)
+        check_same(fast, found, wanted, (whole, bands, mixed))
