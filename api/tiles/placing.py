@@ -17,6 +17,9 @@ from rasterio.warp import transform_bounds
 from rio_tiler.models import ImageData
 
 Bounds = tuple[float, float, float, float]
+#: Pixels of an image at the raster's resolution up to which GDAL warps all of it quickly enough, with rio-tiler's pixels exactly: methods
+#: that look at many pixels have a width that depends on what is warped at once.
+MOST_NATIVE: Final = 2**28
 #: Of an image: a raster that fills more of it is read as it is asked for, with the pixels that rio-tiler picks of it, bands for bands.
 _MOST_SHARE: Final = 1 / 64
 #: Pixels around what the raster's bounds say.

@@ -35,7 +35,7 @@ from api.tiles.leaving import stop_if_left
 from api.tiles.mixing import mixed
 from api.tiles.overviews import Grid, Sizes, grid_for, picked
 from api.tiles.pieces import Frame, pieces
-from api.tiles.placing import Place, place_of, placed
+from api.tiles.placing import MOST_NATIVE, Place, place_of, placed
 from api.tiles.pool import POOL, Key, Pool, forget_errors, key_of, open_level
 
 #: Options of rio-tiler's `part` that the fast way knows.
@@ -145,6 +145,8 @@ class FastReader(OnceCarried, Reader):
     def _place(self, image: Image, options: dict[str, Any], buffer: float | None) -> Place | None:
         """Where the raster lies in an image that is much larger; None: it is read as it is asked for."""
         if self._key is None or buffer or options.get("padding") or not _KNOWN.issuperset(options):
+            return None
+        if math.prod(image.native) <= MOST_NATIVE:
             return None
         facts = self.facts
         return place_of(facts.bounds, facts.crs, image.bounds, image.crs, (image.width, image.height))
