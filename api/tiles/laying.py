@@ -88,7 +88,7 @@ def lay(
         Problem: 503 TILE_DEADLINE; that of an item, when there is no other.
         ClientLeft: no further item is read.
     """
-    laid, layers = Laid(), _Layers(method)
+    laid, layers = Laid(), _Layers(method, counts_idle=patience is not None)
     is_ordered = method.exit_when_filled
     reader = inherit_rasterio_env(read)
     with ThreadPoolExecutor(max(1, threads)) as workers:
@@ -145,8 +145,8 @@ def _chunks(page: list[Found], size: int) -> Iterable[list[Found]]:
 class _Layers:
     """Pictures of one size and with as many bands as the first that has any."""
 
-    def __init__(self, method: MosaicMethodBase) -> None:
-        self._method = method
+    def __init__(self, method: MosaicMethodBase, *, counts_idle: bool = False) -> None:
+        self._method, self._counts_idle = method, counts_idle
         self._first: ImageData | None = None
         self.fed = 0
         self.idle = 0
@@ -172,12 +172,18 @@ class _Layers:
         if (picture.height, picture.width) != (method.height, method.width):
             array = _resized(array, method.height, method.width)
         method.feed(array)
-        holes = int(np.ma.getmaskarray(method.data).sum()) if method.data is not None else -1
-        if holes != self._holes:
-            self._holes, self.idle = holes, 0
+        if self._counts_idle:
+            self._note_holes()
         self.fed += array.size
         laid.is_private |= not one.is_public
         laid.names.append(f"{one.item.collection_id}/{one.item.id}")
+
+    def _note_holes(self) -> None:
+        """Begin to count anew when a pixel has come. Methods that keep all pictures reckon their data anew each time they are asked."""
+        data = self._method.data
+        holes = -1 if data is None else int(np.ma.getmaskarray(data).sum())
+        if holes != self._holes:
+            self._holes, self.idle = holes, 0
 
     def hides(self, item: pystac.Item) -> bool:
         """Whether every pixel is there already where an item may have one."""
