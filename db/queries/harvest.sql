@@ -173,10 +173,14 @@ where source_id = $1 and collection_id = $2 and query_key = $3 and run_id <= $4;
 delete from federator.harvest_cursor where source_id = $1 and collection_id = $2 and query_key = $3;
 
 -- name: holdings_of_records
--- What this source delivered before under these record ids.
-select record_id, acquisition, record_sha256, mapping_version, withdrawn_at is not null as is_withdrawn
-from federator.holding
-where source_id = $1 and collection_id = $2 and record_id = any($3::text[]);
+-- What this source delivered before under these record ids. One look into the index for each: a plan that was made when the table was small
+-- would read all of the source for every page, until the table is analyzed.
+select h.* from unnest($3::text[]) as wanted (record_id) cross join lateral (
+    select record_id, acquisition, record_sha256, mapping_version, withdrawn_at is not null as is_withdrawn
+    from federator.holding
+    where source_id = $1 and collection_id = $2 and record_id = wanted.record_id
+    limit 1
+) as h;
 
 -- name: items_of_acquisitions
 -- Items as they were written last, with those that left the catalogue.
