@@ -23,7 +23,7 @@ from rasterio.shutil import copy
 from rasterio.transform import from_origin
 
 from benchmarks import peers
-from benchmarks.badtiles import listener_of
+from benchmarks.badtiles import worker_of
 from benchmarks.client import Client, Request
 from benchmarks.lowzoom import PAGE
 from benchmarks.peers import Peer
@@ -49,7 +49,7 @@ def run(server: DatabaseSettings) -> dict[str, float]:
         conn.execute("create database afar")
     migrate(database)
     with tempfile.TemporaryDirectory() as folder, peers.ours(database, Path(folder)) as ours:
-        pid = listener_of(ours.port)
+        pid = worker_of(ours.port)
         found: dict[str, float] = {"items": ITEMS, "places": PLACES}
         found["store an item, with density, us"] = (
             asyncio.run(_fill(database, Path(folder) / "ours", ours.port)) / ITEMS * 1e6

@@ -43,7 +43,7 @@ def run(server: DatabaseSettings) -> dict[str, float]:
         make_cog(folder / "cog.tif")
         with peers.ours(database, folder) as ours:
             base = register(database, ours, folder / "ours", folder / "cog.tif")
-            pid = listener_of(ours.port)
+            pid = worker_of(ours.port)
             found: dict[str, float] = {}
             _ask(ours.port, base, number // 10, 1)
             before = _state(pid)
@@ -109,14 +109,17 @@ def _ask(port: int, base: str, number: int, seed: int) -> tuple[list[int], list[
     return [one for part in parts for one in part[0]], [one for part in parts for one in part[1]]
 
 
-def listener_of(port: int) -> int:
-    """The process that has the environment of the server at this port."""
+def worker_of(port: int) -> int:
+    """The process that answers at this port: the largest below the one that was started."""
     mark = f"FEDERATOR_PORT={port}".encode()
+    with_mark = []
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            if mark in (folder / "environ").read_bytes().split(b"\0") and b"serve" in (folder / "cmdline").read_bytes():
-                return int(folder.name)
-    raise RuntimeError("the server is not there")
+            if mark in (folder / "environ").read_bytes().split(b"\0"):
+                with_mark.append(int(folder.name))
+    if not with_mark:
+        raise RuntimeError("the server is not there")
+    return max(with_mark, key=lambda pid: _state(pid)[0])
 
 
 def _state(pid: int) -> tuple[float, float]:
