@@ -49,7 +49,7 @@ def _url_of(body: dict[str, Any], *, may_be_plain: bool) -> str:
         raise Problem(400, "INVALID_URL", f"url is an address of at most {MAX_URL} letters", field="url") from None
     if not is_good or parts.scheme not in ("https", "http") or (parts.scheme == "http" and not may_be_plain):
         raise Problem(400, "INVALID_URL", "url begins with https:// and has neither user nor password", field="url")
-    return url
+    return parts.geturl()  # the scheme in small letters: it decides by which client is asked
 
 
 def _shown(row: Any) -> dict[str, Any]:

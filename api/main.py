@@ -76,6 +76,34 @@ from ingest.source_files import load_sources
 from lineage.settings import LineageSettings
 from lineage.trace_trust import read_trust
 
+#: In this order they are looked through.
+_ROUTERS = (
+    home.router,
+    static_files.router,
+    upload_page.router,
+    uploads.router,
+    uploads.files,
+    tus.router,
+    upload_parts.router,
+    log_routes.router,
+    lineage.native,
+    lineage_page.router,  # before those of items, whose ids may end in .html
+    lineage_graph.router,
+    lineage_versions.router,
+    lineage_watches.router,
+    lineage_webhooks.router,
+    lineage_writes.router,
+    trace.router,
+    trace_verdicts.router,
+    management.router,
+    sources.router,
+    login.router,
+    key_routes.router,
+    user_routes.router,
+    quota.router,
+    sharing.router,
+)
+
 
 class Application(FastAPI):
     """The application behind what answers before it: to come to the first middleware takes FastAPI longer than a kept answer needs."""
@@ -159,32 +187,7 @@ def create_app(
     app.mount("/stac", stac)  # first: routes are looked through in this order
     app.mount("/raster", raster)
     app.raster = raster
-    for router in (
-        home.router,
-        static_files.router,
-        upload_page.router,
-        uploads.router,
-        uploads.files,
-        tus.router,
-        upload_parts.router,
-        log_routes.router,
-        lineage.native,
-        lineage_page.router,  # before those of items, whose ids may end in .html
-        lineage_graph.router,
-        lineage_versions.router,
-        lineage_watches.router,
-        lineage_webhooks.router,
-        lineage_writes.router,
-        trace.router,
-        trace_verdicts.router,
-        management.router,
-        sources.router,
-        login.router,
-        key_routes.router,
-        user_routes.router,
-        quota.router,
-        sharing.router,
-    ):
+    for router in _ROUTERS:
         app.include_router(router)
     add_handlers(app)
     app.add_middleware(Routed)

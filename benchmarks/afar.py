@@ -26,8 +26,7 @@ from benchmarks import peers
 from benchmarks.badtiles import worker_of
 from benchmarks.client import Client, Request
 from benchmarks.lowzoom import PAGE
-from benchmarks.peers import Peer
-from db.migrate import migrate
+from benchmarks.peers import Peer, new_database
 from db.pools import open_pool
 from db.settings import DatabaseSettings
 from ingest.overviews.density import keep_density
@@ -43,11 +42,7 @@ WEST, NORTH = 0, 60
 
 def run(server: DatabaseSettings) -> dict[str, float]:
     """Milliseconds by way and zoom, seconds of the application's processor time, bytes."""
-    database = server.model_copy(update={"pgdatabase": "afar"})
-    with psycopg.connect(server.conninfo, autocommit=True) as conn:
-        conn.execute("drop database if exists afar with (force)")
-        conn.execute("create database afar")
-    migrate(database)
+    database = new_database(server, "afar")
     with tempfile.TemporaryDirectory() as folder, peers.ours(database, Path(folder)) as ours:
         pid = worker_of(ours.port)
         found: dict[str, float] = {"items": ITEMS, "places": PLACES}

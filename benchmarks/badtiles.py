@@ -13,11 +13,9 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import psycopg
-
 from benchmarks import peers
 from benchmarks.kept_tiles import TILES, TOKEN, make_cog, register
-from db.migrate import migrate
+from benchmarks.peers import new_database
 from db.settings import DatabaseSettings
 
 THREADS = 8
@@ -31,11 +29,7 @@ _BAD = (
 
 def run(server: DatabaseSettings) -> dict[str, float]:
     """Counts by kind of status, milliseconds, growth of the server in MiB and in open files."""
-    database = server.model_copy(update={"pgdatabase": "badtiles"})
-    with psycopg.connect(server.conninfo, autocommit=True) as conn:
-        conn.execute("drop database if exists badtiles with (force)")
-        conn.execute("create database badtiles")
-    migrate(database)
+    database = new_database(server, "badtiles")
     number = int(os.environ.get("FEDERATOR_BENCH_TILES", "20000"))
     os.environ["FEDERATOR_API_TOKEN"] = TOKEN
     with tempfile.TemporaryDirectory() as temporary:

@@ -13,7 +13,7 @@ import time
 import psycopg
 
 from benchmarks.catalogue import TENTHS, Item, items
-from db.migrate import migrate
+from benchmarks.peers import new_database
 from db.pools import Connection, open_pool
 from db.settings import DatabaseSettings
 from ingest.collection_files import ensure_collections
@@ -90,16 +90,6 @@ async def _run(grown: DatabaseSettings, empty: DatabaseSettings, total: int) -> 
     return found
 
 
-def made(server: DatabaseSettings, name: str) -> DatabaseSettings:
-    """A new, migrated database."""
-    with psycopg.connect(server.conninfo, autocommit=True) as conn:
-        conn.execute(f'drop database if exists "{name}" with (force)'.encode())
-        conn.execute(f'create database "{name}"'.encode())
-    database = server.model_copy(update={"pgdatabase": name})
-    migrate(database)
-    return database
-
-
 async def _fill(database: DatabaseSettings, total: int) -> None:
     async with open_pool(database, max_size=1) as pool:
         await ensure_collections(pool, TENTHS)
@@ -113,7 +103,7 @@ async def _fill(database: DatabaseSettings, total: int) -> None:
 
 def fill(server: DatabaseSettings, name: str, total: int) -> None:
     """Make a catalogue of so many items, without measuring; it has its name when it is complete."""
-    asyncio.run(_fill(made(server, f"{name}_unfinished"), total))
+    asyncio.run(_fill(new_database(server, f"{name}_unfinished"), total))
     with psycopg.connect(server.conninfo, autocommit=True) as conn:
         conn.execute(f'drop database if exists "{name}" with (force)'.encode())
         conn.execute(f'alter database "{name}_unfinished" rename to "{name}"'.encode())
@@ -121,4 +111,4 @@ def fill(server: DatabaseSettings, name: str, total: int) -> None:
 
 def run(server: DatabaseSettings, total: int = TOTAL) -> dict[str, float]:
     """Return rates along the way and the decline."""
-    return asyncio.run(_run(made(server, DATABASE), made(server, EMPTY), total))
+    return asyncio.run(_run(new_database(server, DATABASE), new_database(server, EMPTY), total))

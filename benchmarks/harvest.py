@@ -13,7 +13,7 @@ from typing import Any
 import ingest.harvest
 import ingest.page
 import ingest.settle
-from benchmarks.growth import made
+from benchmarks.peers import new_database
 from db.pools import open_pool
 from db.settings import DatabaseSettings
 from ingest.harvest import Order, Tools, harvest
@@ -99,6 +99,6 @@ def _resident_mib() -> float:
 
 def run(server: DatabaseSettings) -> dict[str, float]:
     """Return rates and shares of a first harvest and of one that finds nothing new."""
-    settings = made(server, "bench_harvest")
+    settings = new_database(server, "bench_harvest")
     with serve(products=PRODUCTS) as upstream:
         return asyncio.run(_run(settings, upstream.odata_url))

@@ -26,8 +26,7 @@ from rasterio.transform import from_origin
 
 from benchmarks import peers
 from benchmarks.client import Client, Request
-from benchmarks.peers import Peer
-from db.migrate import migrate
+from benchmarks.peers import Peer, new_database
 from db.settings import DatabaseSettings
 from tests.demo import free_port
 
@@ -153,11 +152,7 @@ def _wait(port: int, path: str) -> None:
 
 def run(server: DatabaseSettings) -> dict[str, float]:
     """Medians in milliseconds and ratios."""
-    database = server.model_copy(update={"pgdatabase": "kept_tiles"})
-    with psycopg.connect(server.conninfo, autocommit=True) as conn:
-        conn.execute("drop database if exists kept_tiles with (force)")
-        conn.execute("create database kept_tiles")
-    migrate(database)
+    database = new_database(server, "kept_tiles")
     with tempfile.TemporaryDirectory() as temporary, contextlib.ExitStack() as stack:
         folder = Path(temporary)
         folder.chmod(0o755)

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from api.main import create_app
 from api.settings import ApiSettings
-from benchmarks.growth import made
+from benchmarks.peers import new_database
 from db.settings import DatabaseSettings
 from tests.api.corpus import fill
 
@@ -29,7 +29,7 @@ TIERS = "[general]\n[anonymous]\nrequests_per_minute = 300_000_000\nprocessing_p
 
 def run(server: DatabaseSettings) -> dict[str, float]:
     """Microseconds a request, medians of rounds in turns."""
-    database = made(server, f"limits_{uuid.uuid4().hex[:8]}")
+    database = new_database(server, f"limits_{uuid.uuid4().hex[:8]}")
     with tempfile.TemporaryDirectory() as folder:
         return asyncio.run(_measured(database, Path(folder)))
 

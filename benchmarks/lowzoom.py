@@ -12,12 +12,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-import psycopg
-
 from benchmarks import peers
 from benchmarks.client import Client, Request
-from benchmarks.peers import Peer
-from db.migrate import migrate
+from benchmarks.peers import Peer, new_database
 from db.pools import Pool, open_pool
 from db.settings import DatabaseSettings
 from ingest.collection_files import ensure_collections
@@ -83,11 +80,7 @@ async def _move(pool: Pool, number: int) -> None:
 
 def run(server: DatabaseSettings) -> dict[str, float]:
     """Milliseconds by zoom (p50, p95), cost per item in microseconds."""
-    database = server.model_copy(update={"pgdatabase": "lowzoom"})
-    with psycopg.connect(server.conninfo, autocommit=True) as conn:
-        conn.execute("drop database if exists lowzoom with (force)")
-        conn.execute("create database lowzoom")
-    migrate(database)
+    database = new_database(server, "lowzoom")
     found = asyncio.run(_fill(database))
     chance, spent = random.Random(2), []  # noqa: S311
     with tempfile.TemporaryDirectory() as folder, peers.ours(database, Path(folder)) as ours:

@@ -14,6 +14,9 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+import psycopg
+
+from db.migrate import migrate
 from db.settings import DatabaseSettings
 from tests.demo import free_port
 
@@ -161,3 +164,13 @@ def _wait(url: str, process: subprocess.Popen[bytes]) -> None:
         finally:
             connection.close()
     raise RuntimeError(f"{' '.join(process.args)} did not start")  # type: ignore[arg-type]
+
+
+def new_database(server: DatabaseSettings, name: str) -> DatabaseSettings:
+    """A new, migrated database of this name, in the place of one that is there."""
+    with psycopg.connect(server.conninfo, autocommit=True) as conn:
+        conn.execute(f'drop database if exists "{name}" with (force)'.encode())
+        conn.execute(f'create database "{name}"'.encode())
+    database = server.model_copy(update={"pgdatabase": name})
+    migrate(database)
+    return database

@@ -26,8 +26,7 @@ from rasterio.warp import transform_bounds
 
 from benchmarks import mosaics, peers, tile_rasters
 from benchmarks.client import Request, interleaved, medians, rate
-from benchmarks.growth import made
-from benchmarks.peers import Peer
+from benchmarks.peers import Peer, new_database
 from db.pools import open_pool
 from db.settings import DatabaseSettings
 from ingest.collection_files import ensure_collections
@@ -56,7 +55,7 @@ def run(server: DatabaseSettings) -> dict[str, float]:
     kept = Path(tempfile.gettempdir()) / "federator-bench-tiles"
     kept.mkdir(exist_ok=True)
     rasters = {"s2": tile_rasters.sentinel2(kept / "s2.tif"), "rgb": tile_rasters.rgb(kept / "rgb.tif")}
-    database = made(server, f"tiles_{uuid.uuid4().hex[:8]}")
+    database = new_database(server, f"tiles_{uuid.uuid4().hex[:8]}")
     with tempfile.TemporaryDirectory(dir=kept) as folder, contextlib.ExitStack() as stack:
         ours = stack.enter_context(peers.ours(database, Path(folder), **_ANEW))
         cogs = Path(folder) / "ours" / "cogs"

@@ -24,12 +24,11 @@ from typing import Any
 
 import httpx
 import numpy as np
-import psycopg
 import rasterio
 from rasterio.warp import transform
 
 from benchmarks import rasters
-from db.migrate import migrate
+from benchmarks.peers import new_database
 from db.settings import DatabaseSettings
 from tests.demo import free_port
 from tests.uploads_torture import Server
@@ -45,11 +44,7 @@ _MEAN, _OFF = 119.5, 45.0
 
 def run(server: DatabaseSettings) -> dict[str, float]:
     """Seconds after the last byte, of each layout."""
-    database = server.model_copy(update={"pgdatabase": "to_the_map"})
-    with psycopg.connect(server.conninfo, autocommit=True) as conn:
-        conn.execute("drop database if exists to_the_map with (force)")
-        conn.execute("create database to_the_map")
-    migrate(database)
+    database = new_database(server, "to_the_map")
     found: dict[str, float] = {}
     with tempfile.TemporaryDirectory(dir=_MEMORY if _MEMORY.is_dir() else None) as folder:
         port = free_port(0)

@@ -24,7 +24,7 @@ from pathlib import Path
 
 import psycopg
 
-from db.migrate import migrate
+from benchmarks.peers import new_database
 from db.settings import DatabaseSettings
 from tests.contract.environment import ROOT
 from tests.demo import free_port
@@ -50,11 +50,7 @@ class Way:
 
 def run(server: DatabaseSettings) -> dict[str, float]:
     """MB/s of each way (medians), ratios, and growth of the servers' memory in MiB."""
-    database = server.model_copy(update={"pgdatabase": "uploads"})
-    with psycopg.connect(server.conninfo, autocommit=True) as conn:
-        conn.execute("drop database if exists uploads with (force)")
-        conn.execute("create database uploads")
-    migrate(database)
+    database = new_database(server, "uploads")
     content = memoryview(os.urandom(_PIECE) * (SIZE // _PIECE))
     with tempfile.TemporaryDirectory(dir=_MEMORY if _MEMORY.is_dir() else None) as memory:
         rates, grown = _measure(database, Path(memory), content)

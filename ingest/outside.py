@@ -9,13 +9,17 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Iterable
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any
 
 import httpcore
 import httpx
 
 Network = IPv4Network | IPv6Network
+#: Not of the public internet, whatever else is said of them: IPv4-compatible (RFC 4291, 2.5.5.1) and site-local addresses (RFC 3879).
+_WITHDRAWN = (IPv6Network("::/96"), IPv6Network("fec0::/10"))
+#: Behind this a translator reaches any IPv4 address, which stands at its end (RFC 6052).
+_TRANSLATED = IPv6Network("64:ff9b::/96")
 #: Seconds for the addresses of a name.
 _RESOLVE_S = 5.0
 
@@ -32,10 +36,13 @@ def parse_networks(text: str) -> tuple[Network, ...]:
 def is_public(address: str, allowed: Iterable[Network] = ()) -> bool:
     """Whether an address is of the public internet, or of what the operator allows besides."""
     found = ip_address(address.partition("%")[0])
-    inner = getattr(found, "ipv4_mapped", None) or getattr(found, "sixtofour", None)
     if any(found in network for network in allowed):
         return True
-    return found.is_global and not found.is_multicast and (inner is None or inner.is_global)
+    inner = getattr(found, "ipv4_mapped", None) or getattr(found, "sixtofour", None)
+    if found in _TRANSLATED:
+        inner = IPv4Address(int(found) & 0xFFFF_FFFF)
+    is_open = found.is_global and not found.is_multicast and not any(found in network for network in _WITHDRAWN)
+    return is_open and (inner is None or inner.is_global)
 
 
 async def resolve(host: str, port: int) -> list[str]:

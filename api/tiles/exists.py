@@ -30,32 +30,32 @@ class OnceCarried:
         if abs(tile_x) > 2 * matrix.matrixWidth or abs(tile_y) > 2 * matrix.matrixHeight:
             return False
         west, south, east, north = self.tms.xy_bounds(Tile(tile_x, tile_y, tile_z))
-        tile = carried((west, south, east, north), self.tms.rasterio_crs, self.crs)
+        tile = box_in((west, south, east, north), self.tms.rasterio_crs, self.crs)
         if not all(map(math.isfinite, tile)):
             return True
         tile, own = normalize_bounds(tile), normalize_bounds(self.bounds)
         return tile[0] < own[2] and tile[2] > own[0] and tile[3] > own[1] and tile[1] < own[3]
 
 
-def carried(box: Box, crs: CRS, into: CRS | None) -> Box:
+def box_in(box: Box, crs: CRS, into: CRS | None) -> Box:
     """A box in another reference system.
 
     Raises:
         Exception: what rasterio raises where there is none.
     """
     if into is None:
-        return _carried(box, crs, into)
+        return _box_in(box, crs, into)
     key = box, crs.wkt, into.wkt
     found = _known.get(key)
     if found is None:
-        found = box if crs == into else _carried(box, crs, into)
+        found = box if crs == into else _box_in(box, crs, into)
         if len(_known) >= _MOST:
             _known.clear()
         _known[key] = found
     return found
 
 
-def _carried(box: Box, crs: CRS, into: CRS | None) -> Box:
+def _box_in(box: Box, crs: CRS, into: CRS | None) -> Box:
     try:
         return transform_bounds(crs, into, *box, densify_pts=21)  # type: ignore[no-any-return]
     except Exception:  # noqa: BLE001 - rio-tiler: GDAL refuses the first time what it gives the second time

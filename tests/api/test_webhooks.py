@@ -273,6 +273,14 @@ def test_addresses_that_are_none_are_refused(site: Site, url: Any) -> None:
     assert site.http.delete(f"/watches/{watch['id']}", headers=ADMIN).status_code == 204
 
 
+def test_a_scheme_in_capitals_is_the_same_scheme(site: Site) -> None:
+    watch = site.http.post("/watches", json={"product": "EIGHT"}, headers=ADMIN).json()
+    here = f"/watches/{watch['id']}/webhook"
+    put = site.http.put(here, json={"url": "HTTP://x.example.org/a"}, headers=ADMIN)
+    assert put.json()["url"] == "http://x.example.org/a"  # only the operator's networks are asked so
+    assert site.http.delete(f"/watches/{watch['id']}", headers=ADMIN).status_code == 204
+
+
 def test_a_caller_has_so_many_and_they_go_with_their_watch(site: Site, receiver: Receiver) -> None:
     hooks = [watched(site, f"EIGHT_{number}", "https://x.example.org/")[0] for number in range(10)]
     watch = site.http.post("/watches", json={"product": "EIGHT"}, headers=ADMIN).json()

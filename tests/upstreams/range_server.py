@@ -61,34 +61,7 @@ class _Handler(BaseHTTPRequestHandler):
         if host.delay_s:
             time.sleep(host.delay_s)
         fault = host.fault
-        if fault == "html":
-            self._plain(200, b"<html>please log in</html>")
-            return
-        if fault.isdigit():
-            self._plain(int(fault), b"no")
-            return
-        if fault.startswith("to "):
-            self.send_response(302)
-            self.send_header("Location", fault[3:] + self.path)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-            return
-        if fault == "slow headers":
-            self.close_connection = True
-            with contextlib.suppress(OSError):
-                self.wfile.write(b"HTTP/1.1 206 Partial Content\r\nX-Slow: ")
-                while not host.is_over.wait(0.05):
-                    self.wfile.write(b"x")
-            return
-        if fault == "many digits":
-            self.send_response(206)
-            self.send_header("Content-Range", f"bytes 0-9/{'9' * 5000}")
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-            return
-        if fault == "hang up":
-            self.close_connection = True
-            self.connection.close()
+        if self._is_faulty(host, fault):
             return
         path = host.folder / self.path.partition("?")[0].rpartition("/")[2]
         if not path.is_file():
@@ -120,6 +93,39 @@ class _Handler(BaseHTTPRequestHandler):
                 return
         with contextlib.suppress(OSError):
             self.wfile.write(data[first : last + 1])
+
+    def _is_faulty(self, host: Host, fault: str) -> bool:
+        """Answer as the fault says, if it is one of the whole answer."""
+        if fault == "html":
+            self._plain(200, b"<html>please log in</html>")
+            return True
+        if fault.isdigit():
+            self._plain(int(fault), b"no")
+            return True
+        if fault.startswith("to "):
+            self.send_response(302)
+            self.send_header("Location", fault[3:] + self.path)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return True
+        if fault == "slow headers":
+            self.close_connection = True
+            with contextlib.suppress(OSError):
+                self.wfile.write(b"HTTP/1.1 206 Partial Content\r\nX-Slow: ")
+                while not host.is_over.wait(0.05):
+                    self.wfile.write(b"x")
+            return True
+        if fault == "many digits":
+            self.send_response(206)
+            self.send_header("Content-Range", f"bytes 0-9/{'9' * 5000}")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return True
+        if fault == "hang up":
+            self.close_connection = True
+            self.connection.close()
+            return True
+        return False
 
     def _plain(self, status: int, body: bytes) -> None:
         self.send_response(status)
