@@ -7,7 +7,7 @@ import contextlib
 import hashlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,12 @@ from typing import Any
 import httpx
 import pytest
 
+from api.settings import ApiSettings
 from db.pools import open_pool
 from db.settings import DatabaseSettings
 from ingest.past_items import settle_past_items
+from lineage import graph, verify
 from lineage import log as lineage_log
-from lineage import verify
 from lineage.canonical import canonical
 from lineage.events import Event, Kind
 from lineage.ids import uuid7
@@ -154,12 +155,27 @@ def test_impact_is_streamed_and_knows_what_is_mine(site: Site) -> None:
 
 
 def test_who_reads_no_further_gives_his_place_to_others(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = {"names": [L1C]}
-    with monkeypatch.context() as patched:
-        patched.setattr("api.lineage_graph.STREAM_S", 0.0)
-        for _ in range(5):  # more than there are places
-            with contextlib.suppress(httpx.RemoteProtocolError):
-                assert "done" not in site.http.post("/impact", json=asked).text
+    asked, walk = {"names": [L1C]}, graph.walk
+
+    async def endless(*given: Any, **named: Any) -> AsyncIterator[graph.Found]:
+        while True:
+            async for found in walk(*given, **named):
+                yield found
+
+    with monkeypatch.context() as patched, contextlib.ExitStack() as open_streams:
+        patched.setattr("api.lineage_graph.STREAM_S", 0.5)
+        patched.setattr(graph, "walk", endless)
+        for _ in range(
+            ApiSettings.model_fields["export_concurrency"].default
+        ):  # nobody reads more than the headers of these
+            answer = open_streams.enter_context(site.http.stream("POST", "/impact", json=asked))
+            assert answer.status_code == 200
+        statuses, until = [503], time.monotonic() + 30
+        while statuses[-1] == 503 and time.monotonic() < until:
+            with site.http.stream("POST", "/impact", json=asked) as answer:
+                statuses.append(answer.status_code)
+            time.sleep(0.05)
+        assert statuses[-1] == 200
     assert '"done"' in site.http.post("/impact", json=asked).text
 
 
