@@ -33,10 +33,10 @@ test: setup-tests lint ## lint, then all tests (real PostgreSQL, loopback only)
 	$(PYTHON) -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 test-full: setup-tests lint ## all tests at the size that the documentation names (about twice as long)
-	FEDERATOR_TEST_FULL=1 $(PYTHON) -m pytest -n 4 --dist loadfile --no-loadscope-reorder
+	FEDERATOR_TEST_FULL=1 $(PYTHON) -m pytest -n 4 --dist loadfile --no-loadscope-reorder --timeout=600
 
 test-contract: setup ## judges from outside: stac-api-validator, schemathesis, schemas, clients (a part of `make test`)
-	FEDERATOR_TEST_FULL=1 $(PYTHON) -m pytest -n 2 --dist loadfile tests/contract
+	FEDERATOR_TEST_FULL=1 $(PYTHON) -m pytest -n 2 --dist loadfile --timeout=600 tests/contract
 
 test-clients: setup-tests ## map clients (a part of `make test`), with QGIS, which is installed (500 MB)
 	@.ci/setup clients

@@ -138,3 +138,13 @@ def carry(before: State, state: State) -> None:
             state.entities[child] = before.entities[child]
         if child in before.edges:
             state.edges[child] = before.edges[child]
+            _carry_places(before, state, state.edges[child])
+
+
+def _carry_places(before: State, state: State, edges: list[Edge]) -> None:
+    """Where edges are told: whoever reads edges reads those places too."""
+    for edge in edges:
+        if edge.told_in is not None and edge.told_of is not None:
+            place = (edge.told_in, edge.told_of)
+            if place in before.places:
+                state.places[place] = before.places[place]

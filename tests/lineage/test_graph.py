@@ -23,7 +23,7 @@ from lineage.sequencer import sequence
 from tests.lineage.histories import fill
 from tests.lineage.parentage import GRD, GRD_COG, L1C, L2A, L2A_TWIN, SLC
 from tests.lineage.samples import NOW, signer
-from tests.size import sized
+from tests.size import FULL
 
 TABLES = {
     "entity": "id", "entity_item": "collection, item_id", "edge": "child, parent, role, seq", "run": "id",
@@ -133,7 +133,7 @@ async def test_a_rebuild_gives_the_same_rows_whatever_the_batches(pool: Pool, ke
             assert await rows(conn) == first, size
 
 
-@pytest.mark.parametrize("seed", range(sized(2, 40)))
+@pytest.mark.parametrize("seed", range(40) if FULL else (9, 32))  # of these each once made a difference
 async def test_whatever_happened_the_batches_make_no_difference(conn: Connection, seed: int) -> None:
     await fill(conn, seed, 250)
     while await project_batch(conn, 17):
