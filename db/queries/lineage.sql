@@ -160,6 +160,12 @@ where kind = 'KEY' and name = $1 and body::jsonb ->> 'action' = 'revoke' order b
 -- Witnesses' lines of these checkpoints.
 select size, witness, line from lineage.cosignature where size = any ($1::bigint[]) order by size, witness;
 
+-- name: cosigned_size
+-- The checkpoint of at least so many events that most of these keys have cosigned, the newest of them, among their last 200 lines.
+select size from (
+    select size from lineage.cosignature where size >= $1 and witness = any ($2::text[]) order by size desc limit 200
+) as newest group by size order by count(*) desc, size desc limit 1;
+
 -- name: insert_cosignature
 -- Of a checkpoint, one a witness.
 insert into lineage.cosignature (size, witness, line) values ($1, $2, $3) on conflict do nothing;

@@ -20,7 +20,7 @@ from lineage.audit import audit
 from lineage.cosigning import Cosigner, Cosigning, cosigners
 from lineage.errors import KeyMismatch, WitnessRefuses
 from lineage.history import newest_note
-from lineage.keys import Signer, load_ed25519
+from lineage.keys import Signer, load_ed25519, load_mldsa44
 from lineage.note import checkpoint_text, sign_note
 from lineage.sequencer import sequence
 from lineage.tree import Appender, consistency_path, leaf_hash
@@ -55,7 +55,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Signer:
 def stand(keys: Signer, tmp_path: Path) -> Iterator[Stand]:
     witness = Witness(
         "example.org/w1",
-        load_ed25519(tmp_path / "witness.pem"),
+        [load_ed25519(tmp_path / "witness.pem"), load_mldsa44(tmp_path / "witness-mldsa44.pem")],
         {keys.origin: [verify.parse_vkey(keys.log_vkey)]},
         tmp_path,
     )
@@ -90,7 +90,10 @@ def test_it_cosigns_what_goes_on_and_nothing_else(stand: Stand, keys: Signer, tm
     parsed = aics_tlog.parse_note(first + answer.text)
     assert aics_tlog.verify_note(parsed, [aics_tlog.parse_vkey(keys.log_vkey)])
     checkpoint = verify.parse_checkpoint(first + answer.text)
-    assert verify.checkpoint_verdict(checkpoint, verify.parse_vkey(stand.witness.vkey)) == "ok"
+    assert [verify.checkpoint_verdict(checkpoint, verify.parse_vkey(one)) for one in stand.witness.vkeys] == [
+        "ok",
+        "ok",
+    ]
     assert stand.post(3, [], first).status_code == 200, "the same once more"
     second = mine.grow(b"d", b"e")
     too_old = stand.post(2, mine.path(2), second)
@@ -104,7 +107,7 @@ def test_it_cosigns_what_goes_on_and_nothing_else(stand: Stand, keys: Signer, tm
     assert stand.post(3, other.path(3), other.note()).status_code == 422
     assert stand.post(3, mine.path(3), second).status_code == 200
     assert stand.post(5, [], first).status_code == 400, "smaller than the old size"
-    again = Witness("example.org/w1", stand.witness.key, stand.witness.logs, tmp_path)  # begun anew
+    again = Witness("example.org/w1", stand.witness.keys, stand.witness.logs, tmp_path)  # begun anew
     last = again.last(keys.origin)
     assert last is not None
     assert last.size == 5
@@ -130,7 +133,7 @@ def test_what_is_no_request_is_refused(stand: Stand, body: bytes) -> None:
 
 
 def test_bodies_are_bounded_and_there_is_one_route(stand: Stand) -> None:
-    assert stand.post_bytes(b"old 0\n" + b"x" * 30_000).status_code == 413
+    assert stand.post_bytes(b"old 0\n" + b"x" * 130_000).status_code == 413
     assert httpx.post(f"{stand.url}/other", content=b"x").status_code == 404
 
 
@@ -141,7 +144,7 @@ async def http() -> AsyncIterator[httpx.AsyncClient]:
 
 
 def asking(stand: Stand, http: httpx.AsyncClient) -> Cosigning:
-    return Cosigning(cosigners([f"{stand.url}={stand.witness.vkey}"]), http)
+    return Cosigning(cosigners([f"{stand.url}={one}" for one in stand.witness.vkeys]), http)
 
 
 async def logged(pool: Pool, keys: Signer, *numbers: int) -> None:
@@ -162,16 +165,21 @@ async def test_the_log_has_its_checkpoints_cosigned(
     await logged(pool, keys, 4)
     assert await asking(stand, http).ask(pool) == 1, "a new process finds where the witness is"
     note = await newest_note(conn, cosigned=True)
-    policy = verify.Policy(verify.parse_vkey(keys.log_vkey), witnesses=[verify.parse_vkey(stand.witness.vkey)])
-    assert verify.judge_note(note or "", policy).witness == "cosigned"
+    for pinned in (stand.witness.vkeys[:1], stand.witness.vkeys[1:], stand.witness.vkeys):
+        policy = verify.Policy(verify.parse_vkey(keys.log_vkey), witnesses=[verify.parse_vkey(one) for one in pinned])
+        assert verify.judge_note(note or "", policy).witness == "cosigned"
     bare = verify.judge_note(await newest_note(conn) or "", policy)
     assert (bare.witness, bare.log, [one.code for one in bare.faults]) == ("missing", "unwitnessed", ["unwitnessed"])
-    assert await audit(conn, witnesses=[stand.witness.vkey]) == []
+    assert await audit(conn, witnesses=stand.witness.vkeys) == []
     await open_up(conn)
     await conn.execute(
-        "update lineage.cosignature set line = (select line from lineage.cosignature where size = 3) where size = 4"
+        """
+        update lineage.cosignature as c set line = (select line from lineage.cosignature where size = 3 and witness = c.witness)
+        where size = 4
+        """
     )
-    assert [one.code for one in await audit(conn, witnesses=[stand.witness.vkey])] == ["witness-bad"]
+    for vkey in stand.witness.vkeys:
+        assert [one.code for one in await audit(conn, witnesses=[vkey])] == ["witness-bad"]
 
 
 async def test_l04_a_history_that_was_rewritten_with_all_keys_is_refused(
@@ -212,10 +220,12 @@ async def test_a_witness_that_is_away_stops_nothing(
     pool: Pool, keys: Signer, http: httpx.AsyncClient, stand: Stand
 ) -> None:
     await logged(pool, keys, 1)
-    away = Cosigning([Cosigner("http://127.0.0.1:9", verify.parse_vkey(stand.witness.vkey))], http)
+    away = Cosigning([Cosigner("http://127.0.0.1:9", [verify.parse_vkey(stand.witness.vkeys[0])])], http)
     assert await away.ask(pool) == 0
     other = verify.parse_vkey(signer(stand.witness.folder / "other").log_vkey).cosigner
-    assert await Cosigning([Cosigner(stand.url, other)], http).ask(pool) == 0, "another key than the one that is known"
+    assert await Cosigning([Cosigner(stand.url, [other])], http).ask(pool) == 0, (
+        "another key than the one that is known"
+    )
 
 
 @pytest.mark.parametrize("word", ["http://x", "http://x=y", "http://x=a+00000000+AAAA"])
@@ -231,11 +241,16 @@ def test_it_runs_as_a_process_of_its_own(keys: Signer, tmp_path: Path) -> None:
         [sys.executable, "-m", "lineage", *words], cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
-        vkey, url = process.stdout.readline().strip(), process.stdout.readline().strip().split()[-1]
+        vkeys = [process.stdout.readline().strip() for _ in range(2)]
+        url = process.stdout.readline().strip().split()[-1]
         mine = Log(keys)
         answer = httpx.post(f"{url}/add-checkpoint", content=request_body(0, [], mine.grow(b"a")), timeout=10)
         checkpoint = verify.parse_checkpoint(mine.note() + answer.text)
-        assert verify.checkpoint_verdict(checkpoint, verify.parse_vkey(vkey)) == "ok"
+        assert [verify.checkpoint_verdict(checkpoint, verify.parse_vkey(one)) for one in vkeys] == ["ok", "ok"]
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 0
-    assert vkey.startswith("localhost/witness+")
+    assert all(one.startswith("localhost/witness+") for one in vkeys)
+    assert [(tmp_path / name).stat().st_mode & 0o777 for name in ("witness.pem", "witness-mldsa44.pem")] == [
+        0o600,
+        0o600,
+    ]
