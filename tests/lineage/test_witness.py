@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import subprocess
@@ -13,6 +14,8 @@ from pathlib import Path
 import aics_tlog
 import httpx
 import pytest
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey
 
 from db.pools import Connection, Pool
 from lineage import log, verify
@@ -21,13 +24,15 @@ from lineage.cosigning import Cosigner, Cosigning, cosigners
 from lineage.errors import KeyMismatch, WitnessRefuses
 from lineage.history import newest_note
 from lineage.keys import Signer, load_ed25519, load_mldsa44
-from lineage.note import checkpoint_text, sign_note
+from lineage.note import checkpoint_text, cosigner_vkey, sign_note
+from lineage.proof import bundle, consistency, tlog_proof
 from lineage.sequencer import sequence
 from lineage.tree import Appender, consistency_path, leaf_hash
 from lineage.witness import Witness, request_body
-from lineage.witness_command import serving
+from lineage.witness_command import add_arguments, run, serving
 from tests.lineage.attacks import forge_event, open_up, rewrite
 from tests.lineage.samples import event, signer
+from tests.size import sized
 
 ROOT = Path(__file__).parents[2]
 
@@ -182,6 +187,53 @@ async def test_the_log_has_its_checkpoints_cosigned(
         assert [one.code for one in await audit(conn, witnesses=[vkey])] == ["witness-bad"]
 
 
+async def test_proofs_carry_the_lines_of_witnesses_when_asked(
+    pool: Pool, conn: Connection, keys: Signer, stand: Stand, http: httpx.AsyncClient, tmp_path: Path
+) -> None:
+    vkeys = stand.witness.vkeys
+    pinned = [verify.parse_vkey(one) for one in vkeys]
+    await logged(pool, keys, 1)
+    await asking(stand, http).ask(pool)
+    await logged(pool, keys, 2)  # not cosigned yet
+    rows = await (await conn.execute("select id from lineage.event where kind = 'REGISTER' order by seq")).fetchall()
+    first, second = (row["id"] for row in rows)
+
+    def judged(data: bytes | None, *witnesses: verify.VerifierKey) -> verify.Verdict:
+        policy = verify.Policy(verify.parse_vkey(keys.log_vkey), witnesses=list(witnesses))
+        return verify.judge_file(verify.load(data or b""), policy)
+
+    data = await bundle(conn, first, witnesses=vkeys)
+    for asked in (pinned, pinned[:1], pinned[1:]):
+        verdict = judged(data, *asked)
+        assert (verdict.ok, verdict.witness, verdict.facts["size"]) == (True, "cosigned", 2)
+    alone = judged(data)
+    assert (alone.ok, alone.witness) == (True, "none")
+    assert "example.org/w1" in alone.notes[0]
+    plain = judged(await bundle(conn, first), pinned[1])
+    assert (plain.witness, plain.facts["size"]) == ("missing", 3)
+    late = judged(await bundle(conn, second, witnesses=vkeys), pinned[1])
+    assert (late.log, late.witness, late.facts["size"]) == ("unwitnessed", "missing", 3)
+    stranger = cosigner_vkey("example.org/w2", load_mldsa44(tmp_path / "stranger.pem"))
+    assert judged(await bundle(conn, first, witnesses=[stranger])).ok, "no line of it, and no word of it"
+    assert (await tlog_proof(conn, first, witnesses=vkeys) or "").count("example.org/w1") == 2
+    await asking(stand, http).ask(pool)
+    grown = judged(await consistency(conn, 2, witnesses=vkeys[1:]), pinned[1])
+    assert (grown.ok, grown.log, grown.witness) == (True, "consistent", "cosigned")
+    assert judged(await consistency(conn, 2)).ok
+    _no_change_is_unseen(await bundle(conn, first, witnesses=vkeys) or b"")
+
+
+def _no_change_is_unseen(data: bytes) -> None:
+    for position in range(0, len(data), sized(41, 1)):
+        changed = bytearray(data)
+        changed[position] ^= 0x01
+        try:
+            verdict = verify.verify(bytes(changed))
+        except verify.Unreadable:
+            continue
+        assert not verdict.ok, f"byte {position}: {data[max(0, position - 20) : position + 20]!r}"
+
+
 async def test_l04_a_history_that_was_rewritten_with_all_keys_is_refused(
     pool: Pool, conn: Connection, keys: Signer, stand: Stand, http: httpx.AsyncClient
 ) -> None:
@@ -232,6 +284,59 @@ async def test_a_witness_that_is_away_stops_nothing(
 def test_a_setting_that_names_no_witness_is_refused(word: str) -> None:
     with pytest.raises(KeyMismatch, match="FEDERATOR_LOG_WITNESSES"):
         cosigners([word])
+
+
+@pytest.mark.parametrize("body", ["", "— x AAAA\n" * 5000, "\0" * 100_000])
+async def test_an_answer_without_its_lines_costs_the_lines_alone(pool: Pool, keys: Signer, body: str) -> None:
+    await logged(pool, keys, 1)
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, text=body))
+    key = cosigner_vkey("w", MLDSA44PrivateKey.from_seed_bytes(bytes(32)))
+    async with httpx.AsyncClient(transport=transport) as http:
+        assert await Cosigning(cosigners([f"http://w={key}"]), http).ask(pool) == 0
+
+
+async def test_a_witness_with_one_of_its_keys_is_heard(
+    pool: Pool, conn: Connection, keys: Signer, stand: Stand, http: httpx.AsyncClient
+) -> None:
+    await logged(pool, keys, 1)
+    asked = asking(stand, http)
+    stand.witness.keys = stand.witness.keys[:1]
+    assert await asked.ask(pool) == 1
+    assert await asked.ask(pool) == 0, "it is not asked again for what it does not have"
+    stored = await (await conn.execute("select witness from lineage.cosignature")).fetchall()
+    assert [row["witness"] for row in stored] == [asked.witnesses[0].keys[0].id]
+
+
+def _printed(capsys: pytest.CaptureFixture[str], folder: Path, *words: str) -> tuple[int, list[str]]:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    status = run(parser.parse_args(["key", "--dir", str(folder), "--name", "example.org/w1", *words]))
+    return status, capsys.readouterr().out.splitlines()
+
+
+def test_a_witness_of_before_keeps_its_key_and_gets_another(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = cosigner_vkey("example.org/w1", load_ed25519(tmp_path / "witness.pem"))
+    status, printed = _printed(capsys, tmp_path)
+    assert (status, printed[0]) == (0, before)
+    assert [verify.parse_vkey(one).kind for one in printed] == [b"\x04", b"\x06"]
+    assert _printed(capsys, tmp_path) == (0, printed), "they stay"
+    assert _printed(capsys, tmp_path, "--keys", "ed25519") == (0, printed[:1])
+    assert _printed(capsys, tmp_path, "--keys", "ml-dsa-44") == (0, printed[1:])
+    assert _printed(capsys, tmp_path, "--name", "two words")[0] == 2
+    swapped = tmp_path / "swapped"
+    load_ed25519(tmp_path / "witness.pem")
+    swapped.mkdir()
+    (swapped / "witness-mldsa44.pem").write_bytes((tmp_path / "witness.pem").read_bytes())
+    assert _printed(capsys, swapped)[0] == 2
+
+    def unsupported(_: Path) -> None:
+        raise UnsupportedAlgorithm("no ML-DSA here")
+
+    monkeypatch.setattr("lineage.witness_command.load_mldsa44", unsupported)
+    assert _printed(capsys, tmp_path) == (0, [before])
+    assert _printed(capsys, tmp_path, "--keys", "ml-dsa-44") == (2, ["no ML-DSA here"])
 
 
 def test_it_runs_as_a_process_of_its_own(keys: Signer, tmp_path: Path) -> None:
