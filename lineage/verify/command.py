@@ -121,6 +121,8 @@ def main(arguments: Sequence[str] | None = None, say: Callable[[str], None] | No
     parser.add_argument("--evidence", type=Path, metavar="FILE", help="where to write the proof of a fork")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     options = parser.parse_args(arguments)
+    if options.quorum < 0 or (options.quorum and not options.witness):
+        parser.error("--quorum is a number of the witnesses that --witness names")
     write = say or (lambda text: print(text))
     try:
         key = parse_vkey(options.key) if options.key else None

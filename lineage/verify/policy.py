@@ -9,7 +9,7 @@ from typing import Any
 from lineage.verify.hashing import root_from_consistency
 from lineage.verify.notes import Checkpoint, Unreadable, Verdict, VerifierKey, checkpoint_verdict, parse_vkey
 
-NO_MLDSA = "the `cryptography` of this Python has no ML-DSA-44; a newer one has"
+NO_MLDSA = "the `cryptography` of this Python has no ML-DSA-44; 48 and later have it"
 
 
 def compare(old: Checkpoint, new: Checkpoint, path: Sequence[bytes] | None) -> tuple[str, str]:

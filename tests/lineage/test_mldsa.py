@@ -219,6 +219,13 @@ def test_keys_of_one_name_are_one_witness() -> None:
     assert (one.url, one.keys) == ("http://w", [known(PLAIN), known(LATTICE)])
 
 
+@pytest.mark.parametrize("words", [["--quorum", "1"], ["--quorum", "-1", "--witness", cosigner_vkey(W1, PLAIN)]])
+def test_a_quorum_is_of_witnesses(words: list[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        verify.main(["note", *words])
+    assert end.value.code == 2
+
+
 @pytest.fixture
 def old_cryptography(monkeypatch: pytest.MonkeyPatch) -> None:
     """One from before ML-DSA: the import fails."""
