@@ -179,7 +179,7 @@ def cosigners(words: Sequence[str]) -> list[Cosigner]:
 
 def _cosigning(text: str) -> VerifierKey:
     key = parse_vkey(text)
-    if len(key.name.encode()) > MAX_NAME_BYTES:
+    if len(key.name.encode("utf-8", "surrogatepass")) > MAX_NAME_BYTES:
         raise Unreadable(f"the name of a key has more than {MAX_NAME_BYTES} bytes")
     return key
 

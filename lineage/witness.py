@@ -62,7 +62,7 @@ class Witness:
     def __post_init__(self) -> None:
         """Raises KeyMismatch: a name that cannot stand in a cosignature."""
         for name in (self.name, *self.logs):
-            if not 1 <= len(name.encode()) <= MAX_NAME_BYTES or re.search(r"[\s+]", name):
+            if re.search(r"[\s+\ud800-\udfff]", name) or not 1 <= len(name.encode()) <= MAX_NAME_BYTES:
                 raise KeyMismatch(f"a name has 1 to {MAX_NAME_BYTES} bytes, no blank and no plus sign: {name!r}")
 
     @property

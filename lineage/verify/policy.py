@@ -129,3 +129,5 @@ def judge_named(checkpoint: Checkpoint, named: Sequence[VerifierKey], policy: Po
     elif named and not policy.witnesses:
         names = ", ".join(sorted({key.name for key in named}))
         verdict.notes.append(f"it has lines of witnesses that only it itself names (--witness requires them): {names}")
+        if "unjudged" in found.values():
+            verdict.notes.append(f"such a line was not judged: {NO_MLDSA}")

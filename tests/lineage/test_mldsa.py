@@ -105,7 +105,14 @@ def test_names_have_at_most_255_bytes(tmp_path: Path) -> None:
     assert verdict_of(note, known(LATTICE, longest)) == "ok"
     with pytest.raises(ValueError, match="255 bytes"):
         cosigned_message(TEXT, longest + "n", NOW)
-    for name, logs in ((longest + "n", {}), (W1, {longest + "n": [PINNED]}), ("", {}), ("a b", {}), ("a+b", {})):
+    for name, logs in (
+        (longest + "n", {}),
+        (W1, {longest + "n": [PINNED]}),
+        ("", {}),
+        ("a b", {}),
+        ("a+b", {}),
+        ("\udcff", {}),
+    ):
         with pytest.raises(KeyMismatch, match="255 bytes"):
             Witness(name, [LATTICE], logs, tmp_path)
     too_long = checkpoint_text(longest + "n", 1, ROOT) + "\n" + LINE
