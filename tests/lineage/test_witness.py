@@ -18,13 +18,14 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey
 
 from db.pools import Connection, Pool
-from lineage import log, verify
+from lineage import key_events, log, verify
 from lineage.audit import audit
 from lineage.cosigning import Cosigner, Cosigning, cosigners
 from lineage.errors import KeyMismatch, WitnessRefuses
+from lineage.events import Kind
 from lineage.history import newest_note
 from lineage.keys import Signer, load_ed25519, load_mldsa44
-from lineage.note import checkpoint_text, cosigner_vkey, sign_note
+from lineage.note import checkpoint_text, cosigner_vkey, key_id, sign_note
 from lineage.proof import bundle, consistency, tlog_proof
 from lineage.sequencer import sequence
 from lineage.tree import Appender, consistency_path, leaf_hash
@@ -221,6 +222,24 @@ async def test_proofs_carry_the_lines_of_witnesses_when_asked(
     assert (grown.ok, grown.log, grown.witness) == (True, "consistent", "cosigned")
     assert judged(await consistency(conn, 2)).ok
     _no_change_is_unseen(await bundle(conn, first, witnesses=vkeys) or b"")
+
+
+async def test_an_older_checkpoint_that_is_cosigned_hides_no_revocation(
+    pool: Pool, conn: Connection, stand: Stand, http: httpx.AsyncClient, tmp_path: Path
+) -> None:
+    own = signer(tmp_path / "own")
+    stand.witness.logs[own.origin] = [verify.parse_vkey(own.log_vkey)]
+    made = event(1, Kind.CREATE, "own")
+    async with conn.transaction():
+        await log.append(conn, made)
+    await sequence(pool, own)
+    await asking(stand, http).ask(pool)
+    before = verify.verify(await bundle(conn, made.id, witnesses=stand.witness.vkeys) or b"")
+    assert (before.signature, before.facts["size"]) == ("ok", 2)
+    await key_events.revoke(conn, own, key_id(own.event_vkey), 0, "stolen")
+    await sequence(pool, own)
+    after = verify.verify(await bundle(conn, made.id, witnesses=stand.witness.vkeys) or b"")
+    assert (after.signature, after.log) == ("suspect", "included")
 
 
 def _no_change_is_unseen(data: bytes) -> None:
