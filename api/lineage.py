@@ -46,12 +46,17 @@ async def events_of_item(collection: str, item: str, request: Request) -> dict[s
 
 
 @native.get("/collections/{collection}/items/{item}/proof")
-async def proof_of_item(collection: str, item: str, request: Request) -> Response:
-    """Proof of the event that made an item what it is now. An event that has no number yet, and an item that is not there: 404."""
+async def proof_of_item(collection: str, item: str, request: Request, cosigned: bool = False) -> Response:
+    """Proof of the event that made an item what it is now; `cosigned`: with the lines of witnesses. An event that has no number yet, and an
+    item that is not there: 404.
+    """
     async with parts_of(request).pool.connection() as conn:
         parameters = (_name(collection), _name(item), list(principals_of(request)))
         row = await (await conn.execute(sql("graph.present_event"), parameters)).fetchone()
-        found = await proof.bundle(conn, row["id"], principals_of(request)) if row and row["id"] else None
+        found = None
+        if row and row["id"]:
+            witnesses = request.app.state.witnesses if cosigned else None
+            found = await proof.bundle(conn, row["id"], principals_of(request), witnesses=witnesses)
     if found is None:
         raise Problem(404, "NOT_FOUND", "there is no such item in the log")
     return Response(found, media_type="application/json")
@@ -86,13 +91,17 @@ async def keys(request: Request) -> dict[str, Any]:
 
 @native.get("/log/proof/{event_id}")
 async def proof_of(
-    event_id: str, request: Request, format: Annotated[str, Query(pattern="^(json|tlog-proof)$")] = "json"
+    event_id: str,
+    request: Request,
+    format: Annotated[str, Query(pattern="^(json|tlog-proof)$")] = "json",
+    cosigned: bool = False,
 ) -> Response:
-    """Proof that an event is in the log, for `python -m lineage verify`, or as C2SP text."""
+    """Proof that an event is in the log, for `python -m lineage verify`, or as C2SP text; `cosigned`: with the lines of witnesses."""
     identity = _event_id(event_id)
+    witnesses = request.app.state.witnesses if cosigned else None
     async with parts_of(request).pool.connection() as conn:
         make = proof.tlog_proof if format == "tlog-proof" else proof.bundle
-        found = await make(conn, identity, principals_of(request))
+        found = await make(conn, identity, principals_of(request), witnesses=witnesses)
     if found is None:
         raise Problem(404, "NOT_FOUND", "there is no such event")
     return Response(found, media_type="text/plain" if isinstance(found, str) else "application/json")

@@ -43,10 +43,14 @@ async def consistency(
     request: Request,
     old: Annotated[int, Query(alias="from", ge=1, le=_MAX_NUMBER)],
     new: Annotated[int | None, Query(alias="to", ge=1, le=_MAX_NUMBER)] = None,
+    cosigned: bool = False,
 ) -> Response:
-    """Proof that the log of `to` events (default: as it is now) goes on from that of `from`, for `python -m lineage verify`."""
+    """Proof that the log of `to` events (default: as it is now) goes on from that of `from`, for `python -m lineage verify`; `cosigned`:
+    with the lines of witnesses.
+    """
+    witnesses = request.app.state.witnesses if cosigned else None
     async with parts_of(request).pool.connection() as conn:
-        found = await proof.consistency(conn, old, new)
+        found = await proof.consistency(conn, old, new, witnesses=witnesses)
     if found is None:
         raise Problem(404, "NOT_FOUND", "there is no checkpoint of one of these sizes, or the first is larger")
     return Response(found, media_type="application/json")

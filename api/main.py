@@ -73,6 +73,7 @@ from ingest.collection_files import ensure_collections
 from ingest.operator_files import adopt_files
 from ingest.settings import IngestSettings
 from ingest.source_files import load_sources
+from lineage.cosigning import witness_vkeys
 from lineage.settings import LineageSettings
 from lineage.trace_trust import read_trust
 
@@ -183,6 +184,7 @@ def create_app(
     app.state.impact_streams = asyncio.Semaphore(settings.export_concurrency)
     app.state.limits = limits
     app.state.trace_trust, app.state.has_witnesses = trace_trust, bool(traced.log_witnesses.strip())
+    app.state.witnesses = witness_vkeys(traced.log_witnesses)
     app.state.metrics = stac.state.metrics = Metrics()
     app.mount("/stac", stac)  # first: routes are looked through in this order
     app.mount("/raster", raster)

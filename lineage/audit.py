@@ -217,9 +217,13 @@ def _judge_cosignatures(note: str, lines: Sequence[str], witnesses: Sequence[Ver
     except Unreadable as error:
         history.fault("witness-bad", f"a cosignature: {error}", history.tree.size)
         return
-    if any(checkpoint_verdict(checkpoint, key) == "bad" for key in witnesses):
+    found = {checkpoint_verdict(checkpoint, key) for key in witnesses}
+    if "bad" in found:
         words = f"checkpoint {checkpoint.size}: a witness's signature does not hold"
         history.fault("witness-bad", words, checkpoint.size)
+    if "unjudged" in found:
+        words = f"checkpoint {checkpoint.size}: a witness's signature was not judged: the OpenSSL here has no ML-DSA"
+        history.fault("witness-unjudged", words, checkpoint.size)
 
 
 async def _judge_hashes(conn: AsyncConnection[Row], rows: Sequence[Row], history: History) -> int:

@@ -15,6 +15,7 @@ from db.pools import Connection, connect
 from lineage import key_events
 from lineage.audit import audit
 from lineage.audit_graph import graph_faults
+from lineage.cosigning import witness_vkeys
 from lineage.errors import LineageError
 from lineage.export import export
 from lineage.history import events_of, keys, newest_note, note_of
@@ -60,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     proof = _command(commands, "proof", _proof, "write the proof of an item's newest event to standard output")
     proof.add_argument("collection")
     proof.add_argument("item")
+    proof.add_argument("--cosigned", action="store_true", help="with the lines of witnesses")
     audited = _command(
         commands, "audit", _audit, "recompute the whole log, compare it with all that is kept, and name what differs"
     )
@@ -98,7 +100,8 @@ async def _proof(conn: Connection, options: argparse.Namespace) -> int:
     if not sequenced:
         print(f"no event of {options.collection}/{options.item} is in the log", file=sys.stderr)
         return 1
-    data = await bundle(conn, UUID(sequenced[-1]["id"]))
+    witnesses = witness_vkeys(LineageSettings().log_witnesses) if options.cosigned else None
+    data = await bundle(conn, UUID(sequenced[-1]["id"]), witnesses=witnesses)
     sys.stdout.buffer.write(data or b"")
     return 0
 

@@ -16,6 +16,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from db.queries import sql
 from lineage.errors import KeyMismatch, WitnessRefuses
+from lineage.note import MAX_NAME_BYTES
 from lineage.sequencer import Connection, Head, read_head
 from lineage.tiles import read_consistency
 from lineage.verify import Unreadable, VerifierKey, checkpoint_verdict, parse_checkpoint, parse_vkey
@@ -23,7 +24,11 @@ from lineage.witness import request_body
 
 log = logging.getLogger(__name__)
 
-MAX_ANSWER_BYTES = 20_000
+#: Some sixteen lines of ML-DSA-44.
+MAX_ANSWER_BYTES = 64_000
+MAX_ANSWER_LINES = 32
+#: Keys of all witnesses: a checkpoint with a line of each, beside the log's own, is still read by those who check (`MAX_LINES` there).
+MAX_KEYS = 48
 _ATTEMPTS = 3
 #: Seconds in which a witness that does not answer is not asked.
 _REST_S = 15.0
@@ -31,12 +36,17 @@ _REST_S = 15.0
 
 @dataclass
 class Cosigner:
-    """A witness as the log knows it: its address, its key, and how far it has followed."""
+    """A witness as the log knows it: its address, its keys (an answer has a line of each), and how far it has followed."""
 
     url: str
-    key: VerifierKey
+    keys: list[VerifierKey]
     size: int = 0
     not_before: float = 0.0  # of the monotonic clock: it was away
+
+    @property
+    def name(self) -> str:
+        """What it is called in words."""
+        return self.keys[0].name
 
 
 @dataclass
@@ -80,18 +90,16 @@ class Cosigning:
                         self._warn(one, "409")
                         return False
                     if seen == one.size:
-                        raise WitnessRefuses(
-                            f"the witness {one.key.name} has cosigned another log of {one.size} events"
-                        )
+                        raise WitnessRefuses(f"the witness {one.name} has cosigned another log of {one.size} events")
                     one.size = seen
                     head = await read_head(conn)  # another worker may have been quicker
                     if one.size > head.size:
                         raise WitnessRefuses(
-                            f"the witness {one.key.name} has seen {one.size} events, the log has {head.size}: was it set back?"
+                            f"the witness {one.name} has seen {one.size} events, the log has {head.size}: was it set back?"
                         )
                 case 422:
                     raise WitnessRefuses(
-                        f"for the witness {one.key.name} the log does not go on from its {one.size} events: it was rewritten"
+                        f"for the witness {one.name} the log does not go on from its {one.size} events: it was rewritten"
                     )
                 case _:
                     self._warn(one, f"status {status}")
@@ -109,25 +117,36 @@ class Cosigning:
             return answer.status_code, data[:MAX_ANSWER_BYTES].decode("utf-8", "replace")
 
     async def _store(self, conn: Connection, head: Head, one: Cosigner, text: str) -> bool:
-        for line in text.splitlines(keepends=True):
+        """Keep the lines of its keys that hold; True when there is one."""
+        held = set()
+        for line in text.splitlines(keepends=True)[:MAX_ANSWER_LINES]:
             try:
                 checkpoint = parse_checkpoint(head.note + line)
             except Unreadable:
                 continue
-            if checkpoint_verdict(checkpoint, one.key) == "ok":
-                await conn.execute(sql("lineage.insert_cosignature"), (head.size, one.key.id, line))
-                one.size = head.size
-                self._warned.discard(one.url)
-                return True
-        self._warn(one, "no signature of its key")
-        return False
+            for key in one.keys:
+                if checkpoint_verdict(checkpoint, key) == "ok":
+                    await conn.execute(sql("lineage.insert_cosignature"), (head.size, key.id, line))
+                    held.add(key)
+        if not held:
+            self._warn(one, "no signature of its key")
+            return False
+        one.size = head.size
+        if missing := [key.id for key in one.keys if key not in held]:
+            self._tell(one, f"no signature of {', '.join(missing)}")
+        else:
+            self._warned.discard(one.url)
+        return True
 
     def _warn(self, one: Cosigner, reason: str) -> None:
         """Leave it alone for a while; tell it once until it answers again."""
         one.not_before = time.monotonic() + _REST_S
+        self._tell(one, reason)
+
+    def _tell(self, one: Cosigner, reason: str) -> None:
         if one.url not in self._warned:
             self._warned.add(one.url)
-            log.warning("witness does not cosign", extra={"witness": one.key.name, "reason": reason})
+            log.warning("witness does not cosign", extra={"witness": one.name, "reason": reason})
 
 
 def _size(text: str) -> int | None:
@@ -136,18 +155,43 @@ def _size(text: str) -> int | None:
 
 
 def cosigners(words: Sequence[str]) -> list[Cosigner]:
-    """Witnesses from settings: each the address, an equals sign and the verifier key.
+    """Witnesses from settings: each the address, an equals sign and the verifier key. Keys of one address are one witness.
 
     Raises:
-        KeyMismatch: one of them is not of this form.
+        KeyMismatch: one of them is not of this form, or they are too many.
     """
-    found = []
+    found: dict[str, Cosigner] = {}
+    if len(words) > MAX_KEYS:
+        raise KeyMismatch(f"FEDERATOR_LOG_WITNESSES: more than {MAX_KEYS} keys")
     for word in words:
         url, _, text = word.partition("=")
         try:
-            found.append(Cosigner(url.rstrip("/"), parse_vkey(text)))
+            key = _cosigning(text)
         except Unreadable as error:
             raise KeyMismatch(
                 f"FEDERATOR_LOG_WITNESSES: {error}; it is URL=VKEY, several with blanks between"
             ) from error
+        one = found.setdefault(url.rstrip("/"), Cosigner(url.rstrip("/"), []))
+        if key not in one.keys:
+            one.keys.append(key)
+    return list(found.values())
+
+
+def _cosigning(text: str) -> VerifierKey:
+    key = parse_vkey(text)
+    if len(key.name.encode("utf-8", "surrogatepass")) > MAX_NAME_BYTES:
+        raise Unreadable(f"the name of a key has more than {MAX_NAME_BYTES} bytes")
+    return key
+
+
+def witness_vkeys(setting: str) -> list[str]:
+    """Verifier keys of the witnesses in FEDERATOR_LOG_WITNESSES, for those who only read; what is none is left out."""
+    found = []
+    for word in setting.split():
+        text = word.partition("=")[2]
+        try:
+            parse_vkey(text)
+        except Unreadable:
+            continue
+        found.append(text)
     return found

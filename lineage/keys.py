@@ -19,6 +19,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -135,6 +136,19 @@ def load_ed25519(path: Path) -> Ed25519PrivateKey:
     return _ed25519(_read_or_make(path, lambda: _pem(Ed25519PrivateKey.generate())), path)
 
 
+def load_mldsa44(path: Path) -> MLDSA44PrivateKey:
+    """Read a key (PKCS #8 with its seed), making it when it is missing.
+
+    Raises:
+        KeyMismatch: the file holds another kind of key.
+        UnsupportedAlgorithm: the OpenSSL here has no ML-DSA.
+    """
+    key = load_pem_private_key(_read_or_make(path, lambda: _pem(MLDSA44PrivateKey.generate())), password=None)
+    if not isinstance(key, MLDSA44PrivateKey):
+        raise KeyMismatch(f"{path} holds no ML-DSA-44 key")
+    return key
+
+
 def _ed25519(pem: bytes, path: Path) -> Ed25519PrivateKey:
     key = load_pem_private_key(pem, password=None)
     if not isinstance(key, Ed25519PrivateKey):
@@ -172,7 +186,7 @@ def _self_signed(key: rsa.RSAPrivateKey, origin: str) -> x509.Certificate:
     return builder.sign(key, hashes.SHA256())
 
 
-def _pem(key: Ed25519PrivateKey | rsa.RSAPrivateKey) -> bytes:
+def _pem(key: Ed25519PrivateKey | MLDSA44PrivateKey | rsa.RSAPrivateKey) -> bytes:
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 

@@ -8,14 +8,21 @@ import base64
 import hashlib
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 ED25519 = b"\x01"
 COSIGNATURE = b"\x04"  # Ed25519 over a checkpoint and a time
+COSIGNATURE_MLDSA44 = b"\x06"  # ML-DSA-44 over a checkpoint, a time and the cosigner's name
+
+#: Either kind of key that cosigns.
+CosigningKey = Ed25519PrivateKey | MLDSA44PrivateKey
+#: Bytes of a name in what ML-DSA-44 signs: of the cosigner, and of the log.
+MAX_NAME_BYTES = 255
 
 
-def public_bytes(key: Ed25519PrivateKey) -> bytes:
-    """Raw 32 bytes of the public key."""
+def public_bytes(key: CosigningKey) -> bytes:
+    """Raw bytes of the public key: 32 of Ed25519, 1312 of ML-DSA-44."""
     return key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
 
 
@@ -24,10 +31,15 @@ def key_hash(name: str, public: bytes, kind: bytes = ED25519) -> bytes:
     return hashlib.sha256(name.encode() + b"\n" + kind + public).digest()[:4]
 
 
-def vkey(name: str, key: Ed25519PrivateKey, kind: bytes = ED25519) -> str:
+def vkey(name: str, key: CosigningKey, kind: bytes = ED25519) -> str:
     """The verifier key as text: name+hash+key."""
     public = public_bytes(key)
     return f"{name}+{key_hash(name, public, kind).hex()}+{base64.b64encode(kind + public).decode()}"
+
+
+def cosigner_vkey(name: str, key: CosigningKey) -> str:
+    """The verifier key of one that cosigns."""
+    return vkey(name, key, COSIGNATURE if isinstance(key, Ed25519PrivateKey) else COSIGNATURE_MLDSA44)
 
 
 def key_id(vkey: str) -> str:
@@ -45,10 +57,30 @@ def signature_line(text: str, name: str, key: Ed25519PrivateKey) -> str:
     return _line(name, key_hash(name, public_bytes(key)), key.sign(text.encode()))
 
 
-def cosignature_line(text: str, name: str, key: Ed25519PrivateKey, time_s: int) -> str:
-    """A line that says that this checkpoint was the newest at a time, in seconds since 1970 (tlog-cosignature, `cosignature/v1`)."""
-    signature = key.sign(f"cosignature/v1\ntime {time_s}\n{text}".encode())
-    return _line(name, key_hash(name, public_bytes(key), COSIGNATURE), time_s.to_bytes(8, "big") + signature)
+def cosignature_line(text: str, name: str, key: CosigningKey, time_s: int) -> str:
+    """A line that says that this checkpoint was the newest at a time, in seconds since 1970 (tlog-cosignature; `cosignature/v1` with
+    Ed25519, `subtree/v1` with ML-DSA-44).
+    """
+    if isinstance(key, Ed25519PrivateKey):
+        kind, message = COSIGNATURE, f"cosignature/v1\ntime {time_s}\n{text}".encode()
+    else:
+        kind, message = COSIGNATURE_MLDSA44, cosigned_message(text, name, time_s)
+    return _line(name, key_hash(name, public_bytes(key), kind), time_s.to_bytes(8, "big") + key.sign(message))
+
+
+def cosigned_message(text: str, name: str, time_s: int) -> bytes:
+    """What ML-DSA-44 signs of a checkpoint's text: `cosigned_message` in the presentation of RFC 8446, section 3.
+
+    Raises:
+        ValueError: the log's name or the cosigner's has no byte, or more than 255.
+    """
+    origin, size, root = text.split("\n")[:3]
+    names = [name.encode(), origin.encode()]
+    if not all(1 <= len(one) <= MAX_NAME_BYTES for one in names):
+        raise ValueError(f"a name in a cosignature has 1 to {MAX_NAME_BYTES} bytes: {name}, {origin}")
+    cosigner, log = (len(one).to_bytes(1, "big") + one for one in names)
+    of_all = (0).to_bytes(8, "big") + int(size).to_bytes(8, "big")
+    return b"subtree/v1\n\0" + cosigner + time_s.to_bytes(8, "big") + log + of_all + base64.b64decode(root)
 
 
 def _line(name: str, short: bytes, signature: bytes) -> str:

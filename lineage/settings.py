@@ -57,7 +57,7 @@ class LineageSettings(BaseSettings):
     log_witnesses: str = Field(
         "",
         validation_alias="FEDERATOR_LOG_WITNESSES",
-        description="witnesses that cosign checkpoints: URL=VKEY each, blanks between; empty: none",
+        description="witnesses that cosign checkpoints: URL=VKEY each, blanks between; one with two keys is there twice; empty: none",
     )
 
     log_stamp_url: str = Field(

@@ -11,14 +11,14 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
-from lineage.note import COSIGNATURE, cosignature_line, vkey
+from lineage.errors import KeyMismatch
+from lineage.note import MAX_NAME_BYTES, CosigningKey, cosignature_line, cosigner_vkey
 from lineage.verify import (
     Checkpoint,
     Unreadable,
@@ -30,7 +30,8 @@ from lineage.verify import (
 )
 
 MAX_PROOF = 63
-MAX_BODY_BYTES = 20_000
+#: A proof, and a note of sixteen signatures of nearly 5 kB, which must be read (signed-note).
+MAX_BODY_BYTES = 128_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,20 +49,26 @@ class Witness:
 
     Attributes:
         name: of the witness, in its signature lines.
-        key: its own.
+        keys: its own; each signs a line.
         logs: keys of each log that it knows, by the log's name.
         folder: where it keeps the last checkpoint of each.
     """
 
     name: str
-    key: Ed25519PrivateKey
+    keys: Sequence[CosigningKey]
     logs: dict[str, list[VerifierKey]]
     folder: Path
 
+    def __post_init__(self) -> None:
+        """Raises KeyMismatch: a name that cannot stand in a cosignature."""
+        for name in (self.name, *self.logs):
+            if re.search(r"[\s+\ud800-\udfff]", name) or not 1 <= len(name.encode()) <= MAX_NAME_BYTES:
+                raise KeyMismatch(f"a name has 1 to {MAX_NAME_BYTES} bytes, no blank and no plus sign: {name!r}")
+
     @property
-    def vkey(self) -> str:
-        """Its verifier key."""
-        return vkey(self.name, self.key, COSIGNATURE)
+    def vkeys(self) -> list[str]:
+        """Its verifier keys, in the order of the keys."""
+        return [cosigner_vkey(self.name, key) for key in self.keys]
 
     def add_checkpoint(self, body: bytes) -> Answer:
         """Answer a POST of /add-checkpoint."""
@@ -95,8 +102,8 @@ class Witness:
         elif root_from_consistency(last.size, checkpoint.size, last.root, path) != checkpoint.root:
             return Answer(422, "the checkpoint does not go on from the last one that was cosigned here\n")
         self._keep(checkpoint.origin, note)  # before the answer
-        text = checkpoint.text.decode()
-        return Answer(200, cosignature_line(text, self.name, self.key, int(time.time())))
+        text, now = checkpoint.text.decode(), int(time.time())
+        return Answer(200, "".join(cosignature_line(text, self.name, key, now) for key in self.keys))
 
     def last(self, origin: str) -> Checkpoint | None:
         """The last checkpoint of a log that was cosigned."""

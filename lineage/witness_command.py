@@ -5,12 +5,17 @@ from __future__ import annotations
 import argparse
 import contextlib
 import signal
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from lineage.keys import load_ed25519
+from cryptography.exceptions import UnsupportedAlgorithm
+
+from lineage.errors import KeyMismatch
+from lineage.keys import load_ed25519, load_mldsa44
+from lineage.note import CosigningKey
 from lineage.verify import Unreadable, parse_vkey
 from lineage.witness import MAX_BODY_BYTES, Answer, Witness
 
@@ -19,10 +24,16 @@ _TIMEOUT_S = 10
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Words of the command."""
-    parser.add_argument("action", choices=("serve", "key"), help="serve; or print the witness's verifier key")
-    parser.add_argument("--dir", type=Path, required=True, help="folder of the witness's key and of what it has seen")
+    parser.add_argument("action", choices=("serve", "key"), help="serve; or print the witness's verifier keys")
+    parser.add_argument("--dir", type=Path, required=True, help="folder of the witness's keys and of what it has seen")
     parser.add_argument(
         "--name", default="localhost/witness", help="name of the witness in its signatures (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--keys",
+        choices=("both", "ed25519", "ml-dsa-44"),
+        default="both",
+        help="kinds of keys that cosign, made when they are missing (default: %(default)s)",
     )
     parser.add_argument(
         "--log", action="append", default=[], metavar="VKEY", help="verifier key of a log; several for one that rotates"
@@ -39,16 +50,31 @@ def run(options: argparse.Namespace) -> int:
         for text in options.log:
             key = parse_vkey(text)
             logs.setdefault(key.name, []).append(key)
-    except Unreadable as error:
+        witness = Witness(options.name, _keys(options.dir, options.keys), logs, options.dir)
+    except (Unreadable, KeyMismatch, UnsupportedAlgorithm) as error:
         print(error)
         return 2
-    witness = Witness(options.name, load_ed25519(options.dir / "witness.pem"), logs, options.dir)
-    print(witness.vkey, flush=True)
+    print(*witness.vkeys, sep="\n", flush=True)
     if options.action == "serve":
         with serving(witness, options.host, options.port) as server:
             print(f"listening on http://{options.host}:{server.server_port}", flush=True)
             _wait()
     return 0
+
+
+def _keys(folder: Path, kinds: str) -> list[CosigningKey]:
+    """The witness's keys. Who did not choose goes on with Ed25519 where the OpenSSL has no ML-DSA."""
+    found: list[CosigningKey] = []
+    if kinds != "ml-dsa-44":
+        found.append(load_ed25519(folder / "witness.pem"))
+    if kinds != "ed25519":
+        try:
+            found.append(load_mldsa44(folder / "witness-mldsa44.pem"))
+        except UnsupportedAlgorithm as error:
+            if kinds == "ml-dsa-44":
+                raise
+            print(f"Ed25519 alone: {error}", file=sys.stderr)
+    return found
 
 
 def _wait() -> None:
@@ -82,7 +108,7 @@ class _Handler(BaseHTTPRequestHandler):
         length = self.headers.get("Content-Length", "")
         if not length.isdigit() or int(length[:9]) > MAX_BODY_BYTES:
             self.close_connection = True
-            self._send(Answer(413 if length.isdigit() else 411, "a body of at most 20,000 bytes\n"))
+            self._send(Answer(413 if length.isdigit() else 411, f"a body of at most {MAX_BODY_BYTES:,} bytes\n"))
             return
         body = self.rfile.read(int(length))
         self._send(self.witness.add_checkpoint(body) if self.path == "/add-checkpoint" else Answer(404, "not here\n"))

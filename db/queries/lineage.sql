@@ -160,6 +160,12 @@ where kind = 'KEY' and name = $1 and body::jsonb ->> 'action' = 'revoke' order b
 -- Witnesses' lines of these checkpoints.
 select size, witness, line from lineage.cosignature where size = any ($1::bigint[]) order by size, witness;
 
+-- name: cosigned_size
+-- The checkpoint of at least so many events that most of these keys have cosigned, the newest of them, among the last 200 lines of any
+-- key: as much is read for a key that never cosigned.
+select size from (select size, witness from lineage.cosignature where size >= $1 order by size desc limit 200) as newest
+where witness = any ($2::text[]) group by size order by count(*) desc, size desc limit 1;
+
 -- name: insert_cosignature
 -- Of a checkpoint, one a witness.
 insert into lineage.cosignature (size, witness, line) values ($1, $2, $3) on conflict do nothing;

@@ -7,8 +7,9 @@ a log as `python -m lineage export` writes it (or any tlog-tiles folder): everyt
 key and `--kept` a checkpoint from before, both from a place that you trust. `single_file.py` makes one file of it all.
 
 Verdicts, each one word: signature {ok, bad, none, unknown_key, suspect}, content {match, mismatch, absent}, log {included, consistent,
-inconsistent, shrunk, forked, unproven, unwitnessed}, checkpoint {ok, bad, unknown_key}, witness {none, cosigned, missing, bad}, key
-{pinned, not_pinned}. Files must be canonical JSON and every base64 text canonical too, so that no byte can be changed unseen.
+inconsistent, shrunk, forked, unproven, unwitnessed}, checkpoint {ok, bad, unknown_key, unjudged}, witness {none, cosigned, missing, bad,
+unjudged}, key {pinned, not_pinned}. `unjudged`: only a signature with ML-DSA-44 would do, and the `cryptography` here cannot judge it.
+Files must be canonical JSON and every base64 text canonical too, so that no byte can be changed unseen.
 """
 
 from lineage.verify.command import main, report

@@ -12,7 +12,16 @@ from typing import Any
 from lineage.verify.folder import judge_folder
 from lineage.verify.notes import Unreadable, Verdict, VerifierKey, parse_checkpoint, parse_vkey
 from lineage.verify.policy import Policy
-from lineage.verify.proofs import CONSISTENCY, MAX_BYTES, fork_evidence, judge_file, judge_note, load, path_of
+from lineage.verify.proofs import (
+    CONSISTENCY,
+    COSIGNED_CONSISTENCY,
+    MAX_BYTES,
+    fork_evidence,
+    judge_file,
+    judge_note,
+    load,
+    path_of,
+)
 
 MARKS = ("signature", "content", "log", "checkpoint", "witness", "key")
 
@@ -68,7 +77,7 @@ def _learn_paths(files: Sequence[Path], policy: Policy) -> None:
             continue
         try:
             document = load(_read(path))
-            if document["format"] == CONSISTENCY:
+            if document["format"] in (CONSISTENCY, COSIGNED_CONSISTENCY):
                 old, new = parse_checkpoint(document["old"]), parse_checkpoint(document["new"])
                 policy.paths[old.size, new.size] = path_of(document)
         except (Unreadable, OSError, KeyError):
@@ -102,12 +111,18 @@ def main(arguments: Sequence[str] | None = None, say: Callable[[str], None] | No
         "--kept", action="append", type=Path, default=[], metavar="NOTE", help="a checkpoint that you kept"
     )
     parser.add_argument(
-        "--witness", action="append", default=[], metavar="VKEY", help="a witness that must have cosigned"
+        "--witness",
+        action="append",
+        default=[],
+        metavar="VKEY",
+        help="a witness that must have cosigned; keys of one name are one witness",
     )
     parser.add_argument("--quorum", type=int, default=0, help="how many of the witnesses must have (default: all)")
     parser.add_argument("--evidence", type=Path, metavar="FILE", help="where to write the proof of a fork")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     options = parser.parse_args(arguments)
+    if options.quorum < 0 or (options.quorum and not options.witness):
+        parser.error("--quorum is a number of the witnesses that --witness names")
     write = say or (lambda text: print(text))
     try:
         key = parse_vkey(options.key) if options.key else None

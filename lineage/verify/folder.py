@@ -15,12 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from lineage.verify.history import Entry, History
-from lineage.verify.notes import Checkpoint, Unreadable, Verdict, decode64, parse_checkpoint
+from lineage.verify.notes import MAX_NOTE, Checkpoint, Unreadable, Verdict, decode64, parse_checkpoint
 from lineage.verify.policy import Policy, judge_pair, judge_witnesses
 
 WIDTH = 256
 MAX_ENTRIES_BYTES = WIDTH * (2 + 65_535)
-MAX_NOTE_BYTES = 100_000
 MAX_EVENTS_BYTES = 256 * 2**20
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -65,7 +64,7 @@ def judge_folder(folder: Path, policy: Policy) -> Verdict:
 def _text(path: Path) -> str:
     try:
         with path.open("rb") as file:
-            return file.read(MAX_NOTE_BYTES).decode("utf-8")
+            return file.read(MAX_NOTE + 1).decode("utf-8")
     except (OSError, UnicodeDecodeError):
         raise Unreadable(f"{path.name}: cannot be read") from None
 

@@ -14,8 +14,15 @@ from typing import Any
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from lineage.verify.mldsa import MLDSA_PUBLIC_BYTES, cosigned_message, mldsa_verdict
+
 MAX_FAULTS = 200
+#: What a checkpoint may have: a line of ML-DSA-44 is 3.3 kB, and sixteen lines of any kind must be read (signed-note).
+MAX_LINES, MAX_NOTE = 64, 300_000
+MAX_TIME_S = 2**63 - 1
 SIGNS, COSIGNS = b"\x01", b"\x04"  # Ed25519 over a note; over a checkpoint and a time
+COSIGNS_MLDSA = b"\x06"  # ML-DSA-44 over a checkpoint, a time and the cosigner's name
+_PUBLIC_BYTES = {SIGNS: 32, COSIGNS: 32, COSIGNS_MLDSA: MLDSA_PUBLIC_BYTES}
 EVENT_TYPE = b"application/vnd.stac-federator.event+json"
 LEAF_MEMBERS = {"v", "log", "id", "kind", "name", "body", "alg", "at", "actor", "key"}
 
@@ -68,7 +75,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class VerifierKey:
-    """A C2SP verifier key: name, four-byte hash, Ed25519 public key, and whether it signs notes or cosigns checkpoints."""
+    """A C2SP verifier key: name, four-byte hash, public key, and whether it signs notes or cosigns checkpoints, and how."""
 
     name: str
     short: bytes
@@ -83,21 +90,30 @@ class VerifierKey:
     @property
     def cosigner(self) -> VerifierKey:
         """The same key as it cosigns."""
+        if self.kind == COSIGNS_MLDSA:
+            return self
         return VerifierKey(self.name, _key_hash(self.name, COSIGNS + self.public), self.public, COSIGNS)
 
     def holds(self, signature: bytes, message: bytes) -> bool:
-        """True when the signature is this key's over the message."""
+        """True when the signature is this Ed25519 key's over the message."""
         try:
             Ed25519PublicKey.from_public_bytes(self.public).verify(signature, message)
         except (InvalidSignature, ValueError):
             return False
         return True
 
-    def signed(self, blob: bytes, text: bytes) -> bool:
-        """True when a signature line's blob is this key's over a note's text."""
+    def verdict(self, blob: bytes, checkpoint: Checkpoint) -> str:
+        """ok, bad, or unjudged (`mldsa_verdict`): what a signature line's blob is as this key's over a checkpoint."""
         if self.kind == SIGNS:
-            return self.holds(blob[4:], text)
-        return self.holds(blob[12:], b"cosignature/v1\ntime %d\n%s" % (cosigned_at(blob), text))
+            return "ok" if self.holds(blob[4:], checkpoint.text) else "bad"
+        time_s = cosigned_at(blob)
+        if time_s > MAX_TIME_S:
+            return "bad"
+        if self.kind == COSIGNS:
+            message = b"cosignature/v1\ntime %d\n%s" % (time_s, checkpoint.text)
+            return "ok" if self.holds(blob[12:], message) else "bad"
+        structure = cosigned_message(self.name, time_s, checkpoint.origin, checkpoint.size, checkpoint.root)
+        return "bad" if structure is None else mldsa_verdict(self.public, blob[12:], structure)
 
 
 def cosigned_at(blob: bytes) -> int:
@@ -130,8 +146,8 @@ def parse_vkey(text: Any) -> VerifierKey:
     name, short_hex, encoded = parts
     blob = decode64(encoded, "a key")
     short = _key_hash(name, blob)
-    if len(blob) != 33 or blob[:1] not in (SIGNS, COSIGNS):
-        raise Unreadable("a key is no Ed25519 key")
+    if len(blob) - 1 != _PUBLIC_BYTES.get(blob[:1]):
+        raise Unreadable("a key is none of Ed25519 (types 0x01 and 0x04) or ML-DSA-44 (0x06)")
     if short.hex() != short_hex:
         raise Unreadable(f"the key of {name} does not fit its own hash")
     return VerifierKey(name, short, blob[1:], blob[:1])
@@ -150,12 +166,14 @@ class Checkpoint:
 
 def parse_checkpoint(note: Any) -> Checkpoint:
     """Parse a checkpoint note: three lines, a blank one, signature lines."""
-    if not isinstance(note, str) or len(note) > 100_000 or not note.endswith("\n") or "\n\n" not in note:
+    if not isinstance(note, str) or len(note) > MAX_NOTE or not note.endswith("\n") or "\n\n" not in note:
         raise Unreadable("the checkpoint is no signed note")
     text, _, tail = note.rpartition("\n\n")
     lines = text.split("\n")
     if len(lines) != 3 or not re.fullmatch(r"0|[1-9][0-9]{0,18}", lines[1]):
         raise Unreadable("the checkpoint does not have origin, size and root")
+    if tail.count("\n") > MAX_LINES:
+        raise Unreadable(f"the checkpoint has more than {MAX_LINES} signature lines")
     signatures = []
     for line in tail.removesuffix("\n").split("\n"):
         dash, _, rest = line.partition(" ")
@@ -175,18 +193,19 @@ def parse_checkpoint(note: Any) -> Checkpoint:
 
 
 def checkpoint_verdict(checkpoint: Checkpoint, key: VerifierKey) -> str:
-    """ok, bad, or unknown_key: what this key has to do with the checkpoint. Lines of other keys are left alone."""
+    """ok, bad, unjudged or unknown_key: what this key has to do with the checkpoint. Lines of other keys are left alone."""
     ours = [blob for name, blob in checkpoint.signatures if (name, blob[:4]) == (key.name, key.short)]
     if not ours:
         return "unknown_key"
-    return "ok" if key.signed(ours[0], checkpoint.text) else "bad"
+    return key.verdict(ours[0], checkpoint)
 
 
 def time_of(checkpoint: Checkpoint, key: VerifierKey) -> int | None:
     """When the checkpoint was the newest, as this key's cosignature says, seconds since 1970; None when it says nothing that holds."""
+    cosigner = key.cosigner
     for name, blob in checkpoint.signatures:
-        if (name, blob[:4]) == (key.cosigner.name, key.cosigner.short) and key.cosigner.signed(blob, checkpoint.text):
-            return cosigned_at(blob)
+        if (name, blob[:4]) == (cosigner.name, cosigner.short) and cosigner.verdict(blob, checkpoint) == "ok":
+            return cosigned_at(blob) or None  # 0: no statement of a time
     return None
 
 

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lineage.verify.hashing import root_from_consistency
-from lineage.verify.notes import Checkpoint, Verdict, VerifierKey, checkpoint_verdict, parse_vkey
+from lineage.verify.notes import Checkpoint, Unreadable, Verdict, VerifierKey, checkpoint_verdict, parse_vkey
+
+NO_MLDSA = "the `cryptography` of this Python has no ML-DSA-44; 48 and later have it"
 
 
 def compare(old: Checkpoint, new: Checkpoint, path: Sequence[bytes] | None) -> tuple[str, str]:
@@ -73,6 +75,9 @@ def judge_signatures(checkpoint: Checkpoint, keys: Sequence[VerifierKey], verdic
     size = checkpoint.size
     if "bad" in plain + timed:
         verdict.fault("checkpoint-signature", f"checkpoint {size}: the signature does not hold", size, checkpoint="bad")
+    elif "ok" not in plain and "unjudged" in plain:
+        words = f"checkpoint {size}: the signature was not judged: {NO_MLDSA}"
+        verdict.fault("checkpoint-unjudged", words, size, checkpoint="unjudged")
     elif "ok" not in plain:
         names = " or ".join(sorted({key.name for key in keys})) or "any key of the log"
         words = f"checkpoint {size}: the checkpoint is not signed by the key of {names}"
@@ -89,15 +94,40 @@ def judge_lines(checkpoint: Checkpoint, keys: Sequence[VerifierKey], verdict: Ve
 
 
 def judge_witnesses(checkpoint: Checkpoint, policy: Policy, verdict: Verdict) -> None:
-    """Enough of the witnesses that the user trusts must have cosigned."""
+    """Enough of the witnesses that the user trusts must have cosigned. Keys of one name are one witness: any of them will do."""
     if not policy.witnesses:
         return
-    found = [checkpoint_verdict(checkpoint, key) for key in policy.witnesses]
-    wanted = policy.quorum or len(policy.witnesses)
-    if "bad" in found:
+    found: dict[str, set[str]] = {}
+    for key in policy.witnesses:
+        found.setdefault(key.name, set()).add(checkpoint_verdict(checkpoint, key))
+    good = [name for name, words in found.items() if "ok" in words]
+    unjudged = [name for name, words in found.items() if "unjudged" in words and name not in good]
+    wanted = policy.quorum if policy.quorum > 0 else len(found)
+    if any("bad" in words for words in found.values()):
         verdict.fault("witness-bad", "a witness's signature does not hold", checkpoint.size, witness="bad")
-    elif found.count("ok") < wanted:
-        words = f"{found.count('ok')} of {wanted} witnesses have cosigned checkpoint {checkpoint.size}"
-        verdict.fault("unwitnessed", words, checkpoint.size, witness="missing", log="unwitnessed")
-    else:
+        return
+    if unjudged:
+        verdict.notes.append(f"the cosignature of {', '.join(unjudged)} was not judged and does not count: {NO_MLDSA}")
+    if len(good) >= wanted:
         verdict.witness = "cosigned"
+        return
+    words = f"{len(good)} of {wanted} witnesses have cosigned checkpoint {checkpoint.size}"
+    if len(good) + len(unjudged) >= wanted:
+        words += f"; {len(unjudged)} more could not be judged"
+        verdict.fault("witness-unjudged", words, checkpoint.size, witness="unjudged", log="unwitnessed")
+    else:
+        verdict.fault("unwitnessed", words, checkpoint.size, witness="missing", log="unwitnessed")
+
+
+def judge_named(checkpoint: Checkpoint, named: Sequence[VerifierKey], policy: Policy, verdict: Verdict) -> None:
+    """Lines of the witnesses that a file itself names: they must hold, and tell nothing more to whoever does not know the witnesses."""
+    found = {key: checkpoint_verdict(checkpoint, key) for key in named}
+    if "unknown_key" in found.values():
+        raise Unreadable("the proof names a witness that has not cosigned its checkpoint")
+    if "bad" in found.values():
+        verdict.fault("witness-bad", "a witness's signature does not hold", checkpoint.size, witness="bad")
+    elif named and not policy.witnesses:
+        names = ", ".join(sorted({key.name for key in named}))
+        verdict.notes.append(f"it has lines of witnesses that only it itself names (--witness requires them): {names}")
+        if "unjudged" in found.values():
+            verdict.notes.append(f"such a line was not judged: {NO_MLDSA}")

@@ -9,9 +9,11 @@ from typing import Any
 
 from lineage.verify.hashing import root_from_path
 from lineage.verify.notes import (
+    MAX_LINES,
     Checkpoint,
     Unreadable,
     Verdict,
+    VerifierKey,
     claims_of,
     decode64,
     facts_of,
@@ -23,13 +25,24 @@ from lineage.verify.notes import (
     parse_vkey,
     refuse_doubles,
 )
-from lineage.verify.policy import Policy, compare, judge_lines, judge_pair, judge_signatures, judge_witnesses
+from lineage.verify.policy import (
+    Policy,
+    compare,
+    judge_lines,
+    judge_named,
+    judge_pair,
+    judge_signatures,
+    judge_witnesses,
+)
 
 OLD_PROOF, PROOF = "stac-federator/proof@1", "stac-federator/proof@2"
 CONSISTENCY, FORK = "stac-federator/consistency@1", "stac-federator/fork@1"
+#: The same with the lines of witnesses, and their keys as `witnesses`.
+COSIGNED_PROOF, COSIGNED_CONSISTENCY = "stac-federator/proof@3", "stac-federator/consistency@2"
 MAX_BYTES = 4_000_000
 MAX_PATH = 64
 MAX_KEYS = 16
+_FORMATS = (OLD_PROOF, PROOF, COSIGNED_PROOF, CONSISTENCY, COSIGNED_CONSISTENCY, FORK)
 
 
 def load(data: bytes) -> dict[str, Any]:
@@ -40,7 +53,7 @@ def load(data: bytes) -> dict[str, Any]:
         value = json.loads(data.decode("utf-8"), object_pairs_hook=refuse_doubles)
     except (UnicodeDecodeError, ValueError, RecursionError):
         raise Unreadable("the file is no JSON") from None
-    if not isinstance(value, dict) or value.get("format") not in (OLD_PROOF, PROOF, CONSISTENCY, FORK):
+    if not isinstance(value, dict) or value.get("format") not in _FORMATS:
         raise Unreadable(f"the file is no {PROOF}")
     try:
         canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
@@ -62,7 +75,7 @@ def verify(data: bytes, pinned: str | None = None) -> Verdict:
 
 def judge_file(document: dict[str, Any], policy: Policy) -> Verdict:
     """Judge what `load` has read. Raises Unreadable."""
-    if document["format"] == CONSISTENCY:
+    if document["format"] in (CONSISTENCY, COSIGNED_CONSISTENCY):
         return _judge_consistency(document, policy)
     if document["format"] == FORK:
         return _judge_fork(document, policy)
@@ -77,7 +90,7 @@ def path_of(proof: dict[str, Any]) -> list[bytes]:
 def _judge_proof(proof: dict[str, Any], policy: Policy) -> Verdict:
     is_old = proof["format"] == OLD_PROOF
     members = {"format", "event", "index", "path", "checkpoint", "keys"}
-    members_of(proof, members if is_old else members | {"revocations"}, "the proof")
+    members_of(proof, (members if is_old else members | {"revocations"}) | _of_witnesses(proof), "the proof")
     members_of(proof["event"], {"body", "leaf", "signature"}, "the event")
     signed = proof["event"]["signature"] is not None
     members_of(proof["keys"], {"log", "event"} if signed else {"log"}, "the list of keys")
@@ -97,8 +110,7 @@ def _judge_proof(proof: dict[str, Any], policy: Policy) -> Verdict:
     else:
         verdict.fault("not-included", "the inclusion path does not lead from the leaf to the checkpoint's root", index)
     judge_signatures(checkpoint, keys, verdict)
-    judge_lines(checkpoint, [*keys, *policy.witnesses], verdict)
-    judge_witnesses(checkpoint, policy, verdict)
+    _judge_cosignatures(proof, checkpoint, keys, policy, verdict)
     if not checkpoint.origin == keys[0].name == claims["log"]:
         verdict.fault("other-log", "leaf, checkpoint and key name different logs")
     for one in [] if is_old else list_of(proof["revocations"], "the list of revocations", MAX_KEYS):
@@ -108,6 +120,20 @@ def _judge_proof(proof: dict[str, Any], policy: Policy) -> Verdict:
     verdict.facts = {name: claims[name] for name in names}
     verdict.facts |= {"index": index, "size": checkpoint.size, "vkey": embedded[0]}
     return verdict
+
+
+def _of_witnesses(document: dict[str, Any]) -> set[str]:
+    return {"witnesses"} if document["format"] in (COSIGNED_PROOF, COSIGNED_CONSISTENCY) else set()
+
+
+def _judge_cosignatures(
+    document: dict[str, Any], checkpoint: Checkpoint, keys: Sequence[VerifierKey], policy: Policy, verdict: Verdict
+) -> None:
+    """The lines of a proof's checkpoint beside the log's own."""
+    named = [parse_vkey(one) for one in list_of(document.get("witnesses", []), "the list of witnesses", MAX_LINES)]
+    judge_lines(checkpoint, [*keys, *policy.witnesses, *named], verdict)
+    judge_named(checkpoint, named, policy, verdict)
+    judge_witnesses(checkpoint, policy, verdict)
 
 
 def _judge_content(body: Any, claims: dict[str, Any], verdict: Verdict) -> None:
@@ -149,18 +175,18 @@ def _judge_revocation(one: Any, claims: dict[str, Any], index: int, checkpoint: 
 
 
 def _judge_consistency(document: dict[str, Any], policy: Policy) -> Verdict:
-    members_of(document, {"format", "old", "new", "path", "keys"}, "the proof")
+    members_of(document, {"format", "old", "new", "path", "keys"} | _of_witnesses(document), "the proof")
     verdict = Verdict()
     embedded = list_of(document["keys"], "the list of keys", MAX_KEYS)
     keys = policy.keys(embedded, verdict)
     old, new, path = parse_checkpoint(document["old"]), parse_checkpoint(document["new"]), path_of(document)
     for one in (old, new):
         judge_signatures(one, keys, verdict)
-        judge_lines(one, [*keys, *policy.witnesses], verdict)
+    judge_lines(old, [*keys, *policy.witnesses], verdict)
     word, why = compare(old, new, path)
     verdict.log = word
     judge_pair(word, why, new.size, verdict)
-    judge_witnesses(new, policy, verdict)
+    _judge_cosignatures(document, new, keys, policy, verdict)
     of_old = [one for one in policy.kept if one.size == old.size]
     Policy(kept=of_old).compare_kept(old, verdict)
     Policy(kept=policy.kept, paths={**policy.paths, (old.size, new.size): path}).compare_kept(new, verdict)

@@ -6,7 +6,7 @@ import ast
 from pathlib import Path
 
 _FOLDER = Path(__file__).parent
-_MODULES = ("notes", "hashing", "policy", "proofs", "history", "folder", "command")
+_MODULES = ("mldsa", "notes", "hashing", "policy", "proofs", "history", "folder", "command")
 
 
 def single_file() -> str:

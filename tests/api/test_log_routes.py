@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import subprocess
 import sys
@@ -18,17 +19,19 @@ import httpx
 import psycopg
 import pytest
 
+from api.main import create_app
 from api.settings import ApiSettings
 from db.pools import open_pool
 from db.settings import DatabaseSettings
 from lineage import history, log, verify
+from lineage.cosigning import Cosigning, cosigners, witness_vkeys
 from lineage.events import Event
 from lineage.export import export
 from lineage.keys import Signer
 from lineage.sequencer import sequence
 from lineage.tree import leaf_hash
 from tests.api.editing import is_problem
-from tests.api.server import listening, running
+from tests.api.server import listening, running, serving
 from tests.conftest import cloned
 from tests.lineage.samples import event, signer
 
@@ -39,6 +42,7 @@ LOG = "/lineage/v1/log"
 
 @dataclass(frozen=True)
 class Site:
+    app: Any
     http: httpx.Client
     database: DatabaseSettings
     keys: Signer
@@ -64,10 +68,12 @@ def site(postgres: DatabaseSettings, template: str, tmp_path_factory: pytest.Tem
     listener, url = listening()
     with (
         cloned(postgres, template) as database,
-        running(ApiSettings(data_dir=folder, public_url=url, api_token=TOKEN), database, listener),
         httpx.Client(base_url=url, timeout=60) as http,
+        contextlib.ExitStack() as stack,
     ):
-        made = Site(http, database, signer(folder))
+        app = create_app(ApiSettings(data_dir=folder, public_url=url, api_token=TOKEN), database)
+        stack.enter_context(serving(app, listener))
+        made = Site(app, http, database, signer(folder))
         made.log(*map(event, range(1, 300)))  # with the log's beginning 300
         made.log(*map(event, range(300, 310)))
         with psycopg.connect(database.conninfo, autocommit=True) as conn:
@@ -165,19 +171,8 @@ def test_the_verifier_needs_nothing_but_cryptography(site: Site, tmp_path: Path)
             (packages / name).symlink_to(found)
     for extension in Path(aics_tlog.__file__).parents[1].glob("_cffi_backend*"):
         (packages / extension.name).symlink_to(extension)
-    words = [
-        sys.executable,
-        "-I",
-        "-c",
-        alone,
-        str(packages),
-        str(program),
-        "proof.json",
-        "whole",
-        "--key",
-        site.keys.log_vkey,
-        "--json",
-    ]
+    words = [sys.executable, "-I", "-c", alone, str(packages), str(program), "proof.json", "whole"]
+    words += ["--key", site.keys.log_vkey, "--json"]
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     proof, whole = (json.loads(line) for line in done.stdout.splitlines())
@@ -195,6 +190,52 @@ def _verdict(path: Path, site: Site) -> dict[str, Any]:
 async def _exported(database: DatabaseSettings, folder: Path) -> None:
     async with open_pool(database, min_size=0, max_size=1) as pool, pool.connection() as conn:
         await export(conn, folder)
+
+
+@contextlib.contextmanager
+def _witness(folder: Path, *words: str) -> Iterator[tuple[str, str]]:
+    """A witness as a process of its own, with an ML-DSA-44 key alone; its verifier key and address."""
+    words = (sys.executable, "-m", "lineage", "witness", "serve", "--dir", str(folder), "--port", "0", *words)
+    with subprocess.Popen(words, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield process.stdout.readline().strip(), process.stdout.readline().split()[-1]
+        finally:
+            process.terminate()
+
+
+async def _asked(database: DatabaseSettings, setting: str) -> int:
+    async with open_pool(database, min_size=0, max_size=1) as pool, httpx.AsyncClient(timeout=60) as http:
+        return await Cosigning(cosigners(setting.split()), http).ask(pool)
+
+
+def test_the_script_confirms_a_proof_that_a_witness_with_ml_dsa_alone_has_cosigned(site: Site, tmp_path: Path) -> None:
+    with _witness(tmp_path / "w", "--keys", "ml-dsa-44", "--log", site.keys.log_vkey) as (vkey, url):
+        assert verify.parse_vkey(vkey).kind == b"\x06"
+        assert asyncio.run(_asked(site.database, f"{url}={vkey}")) == 1
+    site.app.state.witnesses = witness_vkeys(f"{url}={vkey}")
+    identity = site.http.get("/lineage/v1/events?from_seq=20&limit=1").json()["events"][0]["id"]
+    for name, path in {
+        "verify.py": "/verify.py", "proof.json": f"/proof/{identity}?cosigned=true", "bare.json": f"/proof/{identity}",
+        "grown.json": "/consistency?from=300&cosigned=true", "newest": "/checkpoint",
+    }.items():  # fmt: skip
+        (tmp_path / name).write_bytes(site.get(path).content)
+    assert site.get(f"/proof/{identity}?cosigned=true&format=tlog-proof").text.count("localhost/witness") == 1
+
+    def run(*words: str) -> tuple[int, list[dict[str, Any]]]:
+        command = [sys.executable, *words, "--key", site.keys.log_vkey, "--witness", vkey, "--json"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+        assert not done.stderr, done.stderr
+        return done.returncode, [json.loads(line) for line in done.stdout.splitlines()]
+
+    status, good = run("verify.py", "proof.json", "grown.json", "newest")
+    assert (status, [one["witness"] for one in good]) == (0, ["cosigned"] * 3), good
+    assert (good[0]["log"], good[0]["content"], good[1]["log"]) == ("included", "match", "consistent")
+    old = "import runpy, sys; sys.modules['cryptography.hazmat.primitives.asymmetric.mldsa'] = None; "
+    old += "runpy.run_path('verify.py', run_name='__main__')"
+    status, unjudged = run("-c", old, "proof.json", "bare.json")
+    assert (status, [one["witness"] for one in unjudged]) == (1, ["unjudged", "missing"])
+    assert "has no ML-DSA-44" in unjudged[0]["notes"][0]
 
 
 def _messages(answer: httpx.Response) -> Iterator[tuple[int, dict[str, Any]]]:

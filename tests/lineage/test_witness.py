@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import subprocess
@@ -13,21 +14,26 @@ from pathlib import Path
 import aics_tlog
 import httpx
 import pytest
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey
 
 from db.pools import Connection, Pool
-from lineage import log, verify
+from lineage import key_events, log, verify
 from lineage.audit import audit
 from lineage.cosigning import Cosigner, Cosigning, cosigners
 from lineage.errors import KeyMismatch, WitnessRefuses
+from lineage.events import Kind
 from lineage.history import newest_note
-from lineage.keys import Signer, load_ed25519
-from lineage.note import checkpoint_text, sign_note
+from lineage.keys import Signer, load_ed25519, load_mldsa44
+from lineage.note import checkpoint_text, cosigner_vkey, key_id, sign_note
+from lineage.proof import bundle, consistency, tlog_proof
 from lineage.sequencer import sequence
 from lineage.tree import Appender, consistency_path, leaf_hash
 from lineage.witness import Witness, request_body
-from lineage.witness_command import serving
+from lineage.witness_command import add_arguments, run, serving
 from tests.lineage.attacks import forge_event, open_up, rewrite
 from tests.lineage.samples import event, signer
+from tests.size import sized
 
 ROOT = Path(__file__).parents[2]
 
@@ -55,7 +61,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Signer:
 def stand(keys: Signer, tmp_path: Path) -> Iterator[Stand]:
     witness = Witness(
         "example.org/w1",
-        load_ed25519(tmp_path / "witness.pem"),
+        [load_ed25519(tmp_path / "witness.pem"), load_mldsa44(tmp_path / "witness-mldsa44.pem")],
         {keys.origin: [verify.parse_vkey(keys.log_vkey)]},
         tmp_path,
     )
@@ -90,7 +96,10 @@ def test_it_cosigns_what_goes_on_and_nothing_else(stand: Stand, keys: Signer, tm
     parsed = aics_tlog.parse_note(first + answer.text)
     assert aics_tlog.verify_note(parsed, [aics_tlog.parse_vkey(keys.log_vkey)])
     checkpoint = verify.parse_checkpoint(first + answer.text)
-    assert verify.checkpoint_verdict(checkpoint, verify.parse_vkey(stand.witness.vkey)) == "ok"
+    assert [verify.checkpoint_verdict(checkpoint, verify.parse_vkey(one)) for one in stand.witness.vkeys] == [
+        "ok",
+        "ok",
+    ]
     assert stand.post(3, [], first).status_code == 200, "the same once more"
     second = mine.grow(b"d", b"e")
     too_old = stand.post(2, mine.path(2), second)
@@ -104,7 +113,7 @@ def test_it_cosigns_what_goes_on_and_nothing_else(stand: Stand, keys: Signer, tm
     assert stand.post(3, other.path(3), other.note()).status_code == 422
     assert stand.post(3, mine.path(3), second).status_code == 200
     assert stand.post(5, [], first).status_code == 400, "smaller than the old size"
-    again = Witness("example.org/w1", stand.witness.key, stand.witness.logs, tmp_path)  # begun anew
+    again = Witness("example.org/w1", stand.witness.keys, stand.witness.logs, tmp_path)  # begun anew
     last = again.last(keys.origin)
     assert last is not None
     assert last.size == 5
@@ -130,7 +139,7 @@ def test_what_is_no_request_is_refused(stand: Stand, body: bytes) -> None:
 
 
 def test_bodies_are_bounded_and_there_is_one_route(stand: Stand) -> None:
-    assert stand.post_bytes(b"old 0\n" + b"x" * 30_000).status_code == 413
+    assert stand.post_bytes(b"old 0\n" + b"x" * 130_000).status_code == 413
     assert httpx.post(f"{stand.url}/other", content=b"x").status_code == 404
 
 
@@ -141,7 +150,7 @@ async def http() -> AsyncIterator[httpx.AsyncClient]:
 
 
 def asking(stand: Stand, http: httpx.AsyncClient) -> Cosigning:
-    return Cosigning(cosigners([f"{stand.url}={stand.witness.vkey}"]), http)
+    return Cosigning(cosigners([f"{stand.url}={one}" for one in stand.witness.vkeys]), http)
 
 
 async def logged(pool: Pool, keys: Signer, *numbers: int) -> None:
@@ -162,16 +171,86 @@ async def test_the_log_has_its_checkpoints_cosigned(
     await logged(pool, keys, 4)
     assert await asking(stand, http).ask(pool) == 1, "a new process finds where the witness is"
     note = await newest_note(conn, cosigned=True)
-    policy = verify.Policy(verify.parse_vkey(keys.log_vkey), witnesses=[verify.parse_vkey(stand.witness.vkey)])
-    assert verify.judge_note(note or "", policy).witness == "cosigned"
+    for pinned in (stand.witness.vkeys[:1], stand.witness.vkeys[1:], stand.witness.vkeys):
+        policy = verify.Policy(verify.parse_vkey(keys.log_vkey), witnesses=[verify.parse_vkey(one) for one in pinned])
+        assert verify.judge_note(note or "", policy).witness == "cosigned"
     bare = verify.judge_note(await newest_note(conn) or "", policy)
     assert (bare.witness, bare.log, [one.code for one in bare.faults]) == ("missing", "unwitnessed", ["unwitnessed"])
-    assert await audit(conn, witnesses=[stand.witness.vkey]) == []
+    assert await audit(conn, witnesses=stand.witness.vkeys) == []
     await open_up(conn)
     await conn.execute(
-        "update lineage.cosignature set line = (select line from lineage.cosignature where size = 3) where size = 4"
+        """
+        update lineage.cosignature as c set line = (select line from lineage.cosignature where size = 3 and witness = c.witness)
+        where size = 4
+        """
     )
-    assert [one.code for one in await audit(conn, witnesses=[stand.witness.vkey])] == ["witness-bad"]
+    for vkey in stand.witness.vkeys:
+        assert [one.code for one in await audit(conn, witnesses=[vkey])] == ["witness-bad"]
+
+
+async def test_proofs_carry_the_lines_of_witnesses_when_asked(
+    pool: Pool, conn: Connection, keys: Signer, stand: Stand, http: httpx.AsyncClient, tmp_path: Path
+) -> None:
+    vkeys = stand.witness.vkeys
+    pinned = [verify.parse_vkey(one) for one in vkeys]
+    await logged(pool, keys, 1)
+    await asking(stand, http).ask(pool)
+    await logged(pool, keys, 2)  # not cosigned yet
+    rows = await (await conn.execute("select id from lineage.event where kind = 'REGISTER' order by seq")).fetchall()
+    first, second = (row["id"] for row in rows)
+
+    def judged(data: bytes | None, *witnesses: verify.VerifierKey) -> verify.Verdict:
+        policy = verify.Policy(verify.parse_vkey(keys.log_vkey), witnesses=list(witnesses))
+        return verify.judge_file(verify.load(data or b""), policy)
+
+    data = await bundle(conn, first, witnesses=vkeys)
+    for asked in (pinned, pinned[:1], pinned[1:]):
+        verdict = judged(data, *asked)
+        assert (verdict.ok, verdict.witness, verdict.facts["size"]) == (True, "cosigned", 2)
+    alone = judged(data)
+    assert (alone.ok, alone.witness) == (True, "none")
+    assert "example.org/w1" in alone.notes[0]
+    plain = judged(await bundle(conn, first), pinned[1])
+    assert (plain.witness, plain.facts["size"]) == ("missing", 3)
+    late = judged(await bundle(conn, second, witnesses=vkeys), pinned[1])
+    assert (late.log, late.witness, late.facts["size"]) == ("unwitnessed", "missing", 3)
+    stranger = cosigner_vkey("example.org/w2", load_mldsa44(tmp_path / "stranger.pem"))
+    assert judged(await bundle(conn, first, witnesses=[stranger])).ok, "no line of it, and no word of it"
+    assert (await tlog_proof(conn, first, witnesses=vkeys) or "").count("example.org/w1") == 2
+    await asking(stand, http).ask(pool)
+    grown = judged(await consistency(conn, 2, witnesses=vkeys[1:]), pinned[1])
+    assert (grown.ok, grown.log, grown.witness) == (True, "consistent", "cosigned")
+    assert judged(await consistency(conn, 2)).ok
+    _no_change_is_unseen(await bundle(conn, first, witnesses=vkeys) or b"")
+
+
+async def test_an_older_checkpoint_that_is_cosigned_hides_no_revocation(
+    pool: Pool, conn: Connection, stand: Stand, http: httpx.AsyncClient, tmp_path: Path
+) -> None:
+    own = signer(tmp_path / "own")
+    stand.witness.logs[own.origin] = [verify.parse_vkey(own.log_vkey)]
+    made = event(1, Kind.CREATE, "own")
+    async with conn.transaction():
+        await log.append(conn, made)
+    await sequence(pool, own)
+    await asking(stand, http).ask(pool)
+    before = verify.verify(await bundle(conn, made.id, witnesses=stand.witness.vkeys) or b"")
+    assert (before.signature, before.facts["size"]) == ("ok", 2)
+    await key_events.revoke(conn, own, key_id(own.event_vkey), 0, "stolen")
+    await sequence(pool, own)
+    after = verify.verify(await bundle(conn, made.id, witnesses=stand.witness.vkeys) or b"")
+    assert (after.signature, after.log) == ("suspect", "included")
+
+
+def _no_change_is_unseen(data: bytes) -> None:
+    for position in range(0, len(data), sized(41, 1)):
+        changed = bytearray(data)
+        changed[position] ^= 0x01
+        try:
+            verdict = verify.verify(bytes(changed))
+        except verify.Unreadable:
+            continue
+        assert not verdict.ok, f"byte {position}: {data[max(0, position - 20) : position + 20]!r}"
 
 
 async def test_l04_a_history_that_was_rewritten_with_all_keys_is_refused(
@@ -212,16 +291,71 @@ async def test_a_witness_that_is_away_stops_nothing(
     pool: Pool, keys: Signer, http: httpx.AsyncClient, stand: Stand
 ) -> None:
     await logged(pool, keys, 1)
-    away = Cosigning([Cosigner("http://127.0.0.1:9", verify.parse_vkey(stand.witness.vkey))], http)
+    away = Cosigning([Cosigner("http://127.0.0.1:9", [verify.parse_vkey(stand.witness.vkeys[0])])], http)
     assert await away.ask(pool) == 0
     other = verify.parse_vkey(signer(stand.witness.folder / "other").log_vkey).cosigner
-    assert await Cosigning([Cosigner(stand.url, other)], http).ask(pool) == 0, "another key than the one that is known"
+    assert await Cosigning([Cosigner(stand.url, [other])], http).ask(pool) == 0, (
+        "another key than the one that is known"
+    )
 
 
 @pytest.mark.parametrize("word", ["http://x", "http://x=y", "http://x=a+00000000+AAAA"])
 def test_a_setting_that_names_no_witness_is_refused(word: str) -> None:
     with pytest.raises(KeyMismatch, match="FEDERATOR_LOG_WITNESSES"):
         cosigners([word])
+
+
+@pytest.mark.parametrize("body", ["", "— x AAAA\n" * 5000, "\0" * 100_000])
+async def test_an_answer_without_its_lines_costs_the_lines_alone(pool: Pool, keys: Signer, body: str) -> None:
+    await logged(pool, keys, 1)
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, text=body))
+    key = cosigner_vkey("w", MLDSA44PrivateKey.from_seed_bytes(bytes(32)))
+    async with httpx.AsyncClient(transport=transport) as http:
+        assert await Cosigning(cosigners([f"http://w={key}"]), http).ask(pool) == 0
+
+
+async def test_a_witness_with_one_of_its_keys_is_heard(
+    pool: Pool, conn: Connection, keys: Signer, stand: Stand, http: httpx.AsyncClient
+) -> None:
+    await logged(pool, keys, 1)
+    asked = asking(stand, http)
+    stand.witness.keys = stand.witness.keys[:1]
+    assert await asked.ask(pool) == 1
+    assert await asked.ask(pool) == 0, "it is not asked again for what it does not have"
+    stored = await (await conn.execute("select witness from lineage.cosignature")).fetchall()
+    assert [row["witness"] for row in stored] == [asked.witnesses[0].keys[0].id]
+
+
+def _printed(capsys: pytest.CaptureFixture[str], folder: Path, *words: str) -> tuple[int, list[str]]:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    status = run(parser.parse_args(["key", "--dir", str(folder), "--name", "example.org/w1", *words]))
+    return status, capsys.readouterr().out.splitlines()
+
+
+def test_a_witness_of_before_keeps_its_key_and_gets_another(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = cosigner_vkey("example.org/w1", load_ed25519(tmp_path / "witness.pem"))
+    status, printed = _printed(capsys, tmp_path)
+    assert (status, printed[0]) == (0, before)
+    assert [verify.parse_vkey(one).kind for one in printed] == [b"\x04", b"\x06"]
+    assert _printed(capsys, tmp_path) == (0, printed), "they stay"
+    assert _printed(capsys, tmp_path, "--keys", "ed25519") == (0, printed[:1])
+    assert _printed(capsys, tmp_path, "--keys", "ml-dsa-44") == (0, printed[1:])
+    assert _printed(capsys, tmp_path, "--name", "two words")[0] == 2
+    swapped = tmp_path / "swapped"
+    load_ed25519(tmp_path / "witness.pem")
+    swapped.mkdir()
+    (swapped / "witness-mldsa44.pem").write_bytes((tmp_path / "witness.pem").read_bytes())
+    assert _printed(capsys, swapped)[0] == 2
+
+    def unsupported(_: Path) -> None:
+        raise UnsupportedAlgorithm("no ML-DSA here")
+
+    monkeypatch.setattr("lineage.witness_command.load_mldsa44", unsupported)
+    assert _printed(capsys, tmp_path) == (0, [before])
+    assert _printed(capsys, tmp_path, "--keys", "ml-dsa-44") == (2, ["no ML-DSA here"])
 
 
 def test_it_runs_as_a_process_of_its_own(keys: Signer, tmp_path: Path) -> None:
@@ -231,11 +365,16 @@ def test_it_runs_as_a_process_of_its_own(keys: Signer, tmp_path: Path) -> None:
         [sys.executable, "-m", "lineage", *words], cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
-        vkey, url = process.stdout.readline().strip(), process.stdout.readline().strip().split()[-1]
+        vkeys = [process.stdout.readline().strip() for _ in range(2)]
+        url = process.stdout.readline().strip().split()[-1]
         mine = Log(keys)
         answer = httpx.post(f"{url}/add-checkpoint", content=request_body(0, [], mine.grow(b"a")), timeout=10)
         checkpoint = verify.parse_checkpoint(mine.note() + answer.text)
-        assert verify.checkpoint_verdict(checkpoint, verify.parse_vkey(vkey)) == "ok"
+        assert [verify.checkpoint_verdict(checkpoint, verify.parse_vkey(one)) for one in vkeys] == ["ok", "ok"]
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 0
-    assert vkey.startswith("localhost/witness+")
+    assert all(one.startswith("localhost/witness+") for one in vkeys)
+    assert [(tmp_path / name).stat().st_mode & 0o777 for name in ("witness.pem", "witness-mldsa44.pem")] == [
+        0o600,
+        0o600,
+    ]
