@@ -10,14 +10,28 @@ from typing import Any
 from psycopg import AsyncConnection
 
 from db.queries import sql
+from lineage.audit import uncomparable
 from lineage.projector import BATCH, project_batch, rebuild
 from lineage.verify import Fault
 
 Row = dict[str, Any]
 
 
-async def graph_faults(conn: AsyncConnection[Row]) -> list[Fault]:
-    """Rows of the projections that the events do not give or that are missing, and past documents that are not those that the log names."""
+async def graph_faults(conn: AsyncConnection[Row], *, is_damaged: bool = False) -> list[Fault]:
+    """Rows of the projections that the events do not give or that are missing, and past documents that are not those that the log names.
+
+    Args:
+        is_damaged: the log itself was changed: events of which no graph can be made are a fault and no error.
+    """
+    try:
+        return await _graph_faults(conn)
+    except Exception as error:
+        if not is_damaged:
+            raise
+        return [uncomparable(error)]
+
+
+async def _graph_faults(conn: AsyncConnection[Row]) -> list[Fault]:
     faults = [
         Fault(
             "past-item-differs", f"the kept document of {row['collection']}/{row['item_id']} is not the one of its hash"

@@ -10,3 +10,9 @@ select lineage.keep_projections();
 -- name: projections_that_differ
 -- Rows that were there and are not made, and the other way round.
 select * from lineage.projections_that_differ();
+
+-- name: commitments
+-- Those whose salt and parents do not give their hash (`lineage.commitments.digest_of`).
+select encode(digest, 'hex') as digest from lineage.commitment
+where digest <> sha256(salt || coalesce((select string_agg(uuid_send(one), '' order by one) from unnest(entities) as one), ''))
+limit 200;
