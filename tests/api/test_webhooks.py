@@ -9,6 +9,7 @@ import hmac
 import json
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_network
@@ -286,6 +287,16 @@ def test_a_caller_has_so_many_and_they_go_with_their_watch(site: Site, receiver:
     watch = site.http.post("/watches", json={"product": "EIGHT"}, headers=ADMIN).json()
     put = site.http.put(f"/watches/{watch['id']}/webhook", json={"url": "https://x.example.org/"}, headers=ADMIN)
     is_problem(put, 409, "TOO_MANY_WEBHOOKS")
+    assert site.http.delete(hooks.pop(), headers=ADMIN).status_code == 204
+    others = [site.http.post("/watches", json={"product": f"NINE_{n}"}, headers=ADMIN).json()["id"] for n in range(8)]
+
+    def at_once(one: str) -> int:
+        return site.http.put(
+            f"/watches/{one}/webhook", json={"url": "https://x.example.org/"}, headers=ADMIN
+        ).status_code
+
+    with ThreadPoolExecutor(8) as threads:
+        assert sorted(threads.map(at_once, others)) == [200, *[409] * 7], "two requests at once made eleven"
     assert site.http.put(hooks[0], json={"url": "https://x.example.org/other"}, headers=ADMIN).status_code == 200
     assert site.http.delete(hooks[0], headers=ADMIN).status_code == 204
     is_problem(site.http.delete(hooks[0], headers=ADMIN), 404, "NOT_FOUND")
