@@ -19,6 +19,11 @@ IN_THE_DATABASE: dict[str, tuple[str, set[str], int | None]] = {
     "body with half a character": (f"""{EVENT} body = '{{"a":"\\ud800"}}' where seq = 20""", {"body-changed"}, 20),
     "body with hashes that are none": (f"""{EVENT} body = '{{"hashes":5}}' where seq = 20""", {"body-changed"}, 20),
     "leaf with an object as key": (f"{EVENT} leaf = {_OBJECT} where seq = 7", {"leaf-unreadable"}, 7),
+    "a second beginning": (
+        f"""{EVENT} leaf = convert_to(replace(convert_from(leaf, 'UTF8'), '"CREATE"', '"GENESIS"'), 'UTF8') where seq = 7""",
+        {"key-forged"},
+        7,
+    ),
     "told in the year 10000": (f"{EVENT} claimed_at = '10000-01-01' where seq = 20", {"leaf-changed"}, 20),
     "told before Christ": (f"{EVENT} claimed_at = '0044-03-15 BC' where seq = 20", {"leaf-changed"}, 20),
     "recorded never": (f"{EVENT} recorded_at = 'infinity' where seq = 20", {"order"}, 21),
