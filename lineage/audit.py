@@ -10,9 +10,11 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+import psycopg
 from psycopg import AsyncConnection
 
 from db.queries import sql
+from lineage.audit_claims import claim_faults
 from lineage.audit_commitments import commitment_faults
 from lineage.audit_items import item_faults
 from lineage.audit_signatures import (
@@ -50,7 +52,7 @@ Row = dict[str, Any]
 #: A comparison of something that is derived from the events with them; runs in the audit's snapshot.
 Check = Callable[[AsyncConnection[Row]], AsyncIterator[Fault]]
 #: What the whole audit compares beside the log itself.
-CHECKS: list[Check] = [item_faults, trace_faults, commitment_faults]
+CHECKS: list[Check] = [item_faults, trace_faults, claim_faults, commitment_faults]
 
 
 async def audit(
@@ -91,6 +93,8 @@ async def _checked(conn: AsyncConnection[Row], check: Check, *, is_damaged: bool
                 seen[fault.code] += 1
                 if seen[fault.code] <= LISTED:
                     found.append(fault)
+    except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn):
+        found.append(Fault("table-missing", "a table beside the log, or a column of one, is gone"))
     except Exception as error:
         if not is_damaged:
             raise

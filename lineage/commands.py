@@ -9,6 +9,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from uuid import UUID
 
+import psycopg
+
 from db import DatabaseSettings, resolve
 from db.errors import DbError
 from db.pools import Connection, connect
@@ -47,6 +49,9 @@ def main(words: Sequence[str]) -> int:
         return asyncio.run(run())
     except (DbError, LineageError, Unreadable, OSError) as error:
         print(error, file=sys.stderr)
+        return 1
+    except psycopg.Error as error:
+        print(f"the database cannot be read: {type(error).__name__}", file=sys.stderr)
         return 1
 
 

@@ -10,8 +10,10 @@ from typing import Any
 import psycopg
 import pytest
 
+from db.pools import open_pool
 from db.settings import DatabaseSettings
 from lineage import verify
+from lineage.audit_claims import claim_faults
 from lineage.events import Kind
 from tests.api import editing
 from tests.api.editing import ADMIN, OWN, editor_on, is_problem
@@ -216,3 +218,19 @@ def test_a_filter_that_cannot_look_through_all_says_so(site: Site) -> None:
         assert before == (50_000,)
         conn.execute((most % 50_000).encode())
     assert found(site, text) == {CHILD, "grandchild"}
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ("update lineage.upstream_claim set raw = 'x'", "claim-differs"),
+        ("update lineage.upstream_claim set source = 'user:eve'", "claim-added"),
+        ("delete from lineage.upstream_claim", "claim-missing"),
+    ],
+)
+async def test_a_document_that_somebody_has_changed_is_named(site: Site, change: str, code: str) -> None:
+    async with open_pool(site.editor.database) as pool, pool.connection() as conn:
+        async with conn.transaction(force_rollback=True):
+            assert [fault.code async for fault in claim_faults(conn)] == []
+            await conn.execute(change.encode())
+            assert [fault.code async for fault in claim_faults(conn)] == [code]
