@@ -229,8 +229,11 @@ def test_a_filter_that_cannot_look_through_all_says_so(site: Site) -> None:
     ],
 )
 async def test_a_document_that_somebody_has_changed_is_named(site: Site, change: str, code: str) -> None:
-    async with open_pool(site.editor.database) as pool, pool.connection() as conn:
-        async with conn.transaction(force_rollback=True):
-            assert [fault.code async for fault in claim_faults(conn)] == []
-            await conn.execute(change.encode())
-            assert [fault.code async for fault in claim_faults(conn)] == [code]
+    async with (
+        open_pool(site.editor.database) as pool,
+        pool.connection() as conn,
+        conn.transaction(force_rollback=True),
+    ):
+        assert [fault.code async for fault in claim_faults(conn)] == []
+        await conn.execute(change.encode())
+        assert [fault.code async for fault in claim_faults(conn)] == [code]
