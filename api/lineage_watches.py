@@ -61,7 +61,9 @@ async def watch(request: Request) -> Response:
         kind, entity, name = await _target(conn, caller, body)
         identity, size = uuid7(), await graph.log_size(conn)
         parameters = (identity, owner_of(caller), kind, entity, name, size, MAX_WATCHES)
-        row = await (await conn.execute(sql("graph.put_watch"), parameters)).fetchone()
+        async with conn.transaction():
+            await conn.execute(sql("webhook.lock"), (owner_of(caller),))
+            row = await (await conn.execute(sql("graph.put_watch"), parameters)).fetchone()
     if row is None:
         raise Problem(409, "TOO_MANY_WATCHES", f"at most {MAX_WATCHES} watches", limit=MAX_WATCHES)
     shown = _shown(request, {"id": identity, "kind": kind, "name": name, "from_seq": size, **row})

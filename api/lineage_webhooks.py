@@ -74,7 +74,9 @@ async def put_webhook(watch_id: str, request: Request) -> Response:
         found = await watch_of(conn, caller, watch_id)
         size = await graph.log_size(conn)
         parameters = (found["id"], owner_of(caller), list(caller.principals), url, secret, size, MAX_WEBHOOKS)
-        row = await (await conn.execute(sql("webhook.put"), parameters)).fetchone()
+        async with conn.transaction():
+            await conn.execute(sql("webhook.lock"), (owner_of(caller),))
+            row = await (await conn.execute(sql("webhook.put"), parameters)).fetchone()
     if row is None:
         raise Problem(409, "TOO_MANY_WEBHOOKS", f"at most {MAX_WEBHOOKS} webhooks", limit=MAX_WEBHOOKS)
     shown = {**_shown(row), "secret": f"whsec_{base64.b64encode(secret).decode()}"}

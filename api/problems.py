@@ -46,6 +46,10 @@ class Problem(Exception):
         self.headers = dict(headers or {})
 
 
+_TOO_MANY_DESCENDANTS = (
+    "more came of this product than a filter looks through; POST /lineage/v1/impact streams all of it"
+)
+
 #: Exception -> status, code, detail. The first entry that fits the exception's classes, from the narrowest on, decides.
 TABLE: dict[type[Exception], tuple[int, str, str]] = {
     UploadUnknown: (404, "NOT_FOUND", "there is no such upload"),
@@ -57,6 +61,9 @@ TABLE: dict[type[Exception], tuple[int, str, str]] = {
     NotFoundError: (404, "NOT_FOUND", "there is no such collection or item"),
     InvalidQueryParameter: (400, "INVALID_PARAMETER", "a parameter of the query is not valid"),
     ConflictError: (409, "CONFLICT", "it exists already"),
+    # As lineage.items_from raises it.
+    asyncpg.TooManyArgumentsError: (400, "TOO_MANY_DESCENDANTS", _TOO_MANY_DESCENDANTS),
+    psycopg.errors.TooManyArguments: (400, "TOO_MANY_DESCENDANTS", _TOO_MANY_DESCENDANTS),
     asyncpg.QueryCanceledError: (503, "QUERY_TIMEOUT", "the query took too long; make it narrower"),
     asyncpg.DataError: (400, "INVALID_QUERY", "the database cannot make sense of the query"),
     asyncpg.RaiseError: (400, "INVALID_QUERY", "the database cannot make sense of the query"),

@@ -4,27 +4,31 @@ the database, and what is derived from the events. Judged by the reader's code (
 
 from __future__ import annotations
 
-import base64
 import hashlib
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-import orjson
-from cryptography import x509
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import padding, rsa
+import psycopg
 from psycopg import AsyncConnection
 
 from db.queries import sql
+from lineage.audit_claims import claim_faults
+from lineage.audit_commitments import commitment_faults
 from lineage.audit_items import item_faults
+from lineage.audit_signatures import (
+    PORTION,
+    all_of,
+    facts_in,
+    judge_keys,
+    judge_stamps,
+    judge_traces,
+    judge_unsigned,
+)
 from lineage.audit_traces import trace_faults
 from lineage.hashes import hashes_of
-from lineage.keyring import facade_print
-from lineage.stamping import is_stamp_of
-from lineage.trace import message_of, product_of
+from lineage.trace import SIGNED
 from lineage.verify import (
     Entry,
     Fault,
@@ -37,8 +41,10 @@ from lineage.verify import (
     parse_vkey,
 )
 
-PORTION = 256 * 40
-MAX_FAULTS = 200
+#: Faults of one kind that are listed; then only their number is: nobody hides one behind many of another kind.
+LISTED = 20
+#: Events of which nothing is left, in all, up to which the rest is judged: who edits a row may give it any number.
+MAX_MISSING = 2**20
 _LARGEST = 2**62
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -46,7 +52,7 @@ Row = dict[str, Any]
 #: A comparison of something that is derived from the events with them; runs in the audit's snapshot.
 Check = Callable[[AsyncConnection[Row]], AsyncIterator[Fault]]
 #: What the whole audit compares beside the log itself.
-CHECKS: list[Check] = [item_faults, trace_faults]
+CHECKS: list[Check] = [item_faults, trace_faults, claim_faults, commitment_faults]
 
 
 async def audit(
@@ -65,21 +71,63 @@ async def audit(
     """
     async with conn.transaction():
         await conn.execute("set transaction isolation level repeatable read read only")
-        faults = await _log_faults(conn, kept, [parse_vkey(one) for one in witnesses])
-        for check in CHECKS if checks is None else checks:
-            faults += [fault async for fault in check(conn)]
-        return faults[:MAX_FAULTS]
+        return await faults_of(conn, kept, [parse_vkey(one) for one in witnesses], CHECKS if checks is None else checks)
+
+
+async def faults_of(
+    conn: AsyncConnection[Row], kept: Sequence[str], witnesses: Sequence[VerifierKey], checks: Sequence[Check]
+) -> list[Fault]:
+    """The same in the caller's transaction."""
+    faults = await _log_faults(conn, kept, witnesses)
+    for check in checks:
+        faults += await _checked(conn, check, is_damaged=bool(faults))
+    return faults
+
+
+async def _checked(conn: AsyncConnection[Row], check: Check, *, is_damaged: bool) -> list[Fault]:
+    """What a comparison finds. Where the log itself was changed, what cannot be compared any more is a fault and no error."""
+    found, seen = [], Counter[str]()
+    try:
+        async with conn.transaction():
+            async for fault in check(conn):
+                seen[fault.code] += 1
+                if seen[fault.code] <= LISTED:
+                    found.append(fault)
+    except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn):
+        found.append(Fault("table-missing", "a table beside the log, or a column of one, is gone"))
+    except Exception as error:
+        if not is_damaged:
+            raise
+        found.append(uncomparable(error))
+    return [
+        *found,
+        *(Fault(code, f"{number - LISTED} more of these") for code, number in seen.items() if number > LISTED),
+    ]
+
+
+def uncomparable(error: Exception) -> Fault:
+    """For a comparison that a changed event has broken off."""
+    return Fault(
+        "not-compared", f"an event that was changed cannot be compared with what was made of it: {type(error).__name__}"
+    )
 
 
 async def _log_faults(conn: AsyncConnection[Row], kept: Sequence[str], witnesses: Sequence[VerifierKey]) -> list[Fault]:
     history = History()
     outside = _Kept(kept, history)
     number_of_hashes = 0
-    async for rows in _portions(conn):
+    left = MAX_MISSING
+    async for portion in _portions(conn):
+        rows, left = _before_the_gap(portion, history.tree.size, left)
+        if len(rows) < len(portion):
+            words = f"events from {rows[-1]['seq'] + 1 if rows else history.tree.size} on are missing: what follows is not judged"
+            history.fault("event-missing", words, history.tree.size)
+        if not rows:
+            break
         tiles = await _leaf_tiles(conn, rows)
         between = (history.tree.size, rows[-1]["seq"] + 1)
-        stored = {row["size"]: row for row in await _all(conn, "lineage.checkpoints_between", between)}
-        cosigned = await _cosignatures(conn, list(stored)) if witnesses else {}
+        stored = {row["size"]: row for row in await all_of(conn, "lineage.checkpoints_between", between)}
+        cosigned = await _cosignatures(conn, list(stored))
         for row in rows:
             while history.tree.size < row["seq"]:
                 history.missing(_hash_in(tiles, history.tree.size))
@@ -93,34 +141,52 @@ async def _log_faults(conn: AsyncConnection[Row], kept: Sequence[str], witnesses
                 _judge_cosignatures(checkpoint["note"], cosigned.get(size, ()), witnesses, history)
             outside.judge(size, checkpoint)
         number_of_hashes += await _judge_hashes(conn, rows, history)
-    for row in await _all(conn, "lineage.checkpoints_between", (history.tree.size, _LARGEST)):
+        if len(rows) < len(portion):
+            break
+    await _judge_last_checkpoint(conn, history)
+    for row in await all_of(conn, "lineage.checkpoints_between", (history.tree.size, _LARGEST)):
         size = row["size"]
         words = f"checkpoint {size} speaks of {size - history.tree.size} events more than there are: the last ones are missing"
         history.fault("shrunk", words, size)
     outside.end()
     await _judge_number_of_hashes(conn, number_of_hashes, history)
     await _judge_tiles(conn, history)
-    await _judge_keys(conn, history)
-    await _judge_traces(conn, history)
-    await _judge_stamps(conn, history)
+    await judge_keys(conn, history)
+    await judge_traces(conn, history)
+    await judge_stamps(conn, history)
     verdict = history.end()
     return verdict.faults
 
 
+def _before_the_gap(rows: list[Row], following: int, left: int) -> tuple[list[Row], int]:
+    """The rows before so many are missing that the rest is not worth it, and how many more may be."""
+    for place, row in enumerate(rows):
+        left -= max(0, row["seq"] - following)
+        if left < 0:
+            return rows[:place], 0
+        following = row["seq"] + 1
+    return rows, left
+
+
+async def _judge_last_checkpoint(conn: AsyncConnection[Row], history: History) -> None:
+    """Every event is under a checkpoint: both are committed at once."""
+    rows = await all_of(conn, "lineage.newest_checkpoint")
+    size = rows[0]["size"] if rows else 0
+    if size < history.tree.size:
+        words = f"no checkpoint covers the events from {size} on: the newest ones are missing"
+        history.fault("checkpoint-missing", words, size)
+
+
 async def _cosignatures(conn: AsyncConnection[Row], sizes: list[int]) -> dict[int, list[str]]:
     found: dict[int, list[str]] = {}
-    for row in await _all(conn, "lineage.cosignatures", (sizes,)):
+    for row in await all_of(conn, "lineage.cosignatures", (sizes,)):
         found.setdefault(row["size"], []).append(row["line"])
     return found
 
 
-async def _all(conn: AsyncConnection[Row], name: str, values: Sequence[Any] = ()) -> list[Row]:
-    return await (await conn.execute(sql(name), values)).fetchall()
-
-
 async def _portions(conn: AsyncConnection[Row]) -> AsyncIterator[list[Row]]:
     start = 0
-    while rows := await _all(conn, "lineage.leaves_from", (start, PORTION)):
+    while rows := await all_of(conn, "lineage.leaves_from", (start, PORTION)):
         yield rows
         start = rows[-1]["seq"] + 1
 
@@ -128,7 +194,7 @@ async def _portions(conn: AsyncConnection[Row]) -> AsyncIterator[list[Row]]:
 async def _leaf_tiles(conn: AsyncConnection[Row], rows: Sequence[Row]) -> dict[int, bytes]:
     """Leaf hashes as the tiles have them, of the blocks that these rows are in."""
     blocks = range(rows[0]["seq"] // 256, rows[-1]["seq"] // 256 + 1)
-    found = await _all(conn, "lineage.widest_tiles", ([0] * len(blocks), list(blocks)))
+    found = await all_of(conn, "lineage.widest_tiles", ([0] * len(blocks), list(blocks)))
     return {row["idx"]: bytes(row["data"]) for row in found}
 
 
@@ -150,9 +216,9 @@ def _judge_row(row: Row, history: History) -> None:
         history.fault("body-changed", f"event {seq}: the body was changed: its hash is not the stored one", seq)
     try:
         claims = claims_of(bytes(row["leaf"]))
-        facts = orjson.loads(row["body"])
-    except (Unreadable, orjson.JSONDecodeError):
+    except Unreadable:
         return  # found elsewhere
+    facts = facts_in(row["body"])
     at = row["claimed_at"].astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
     told = {
         "kind": row["kind"],
@@ -198,6 +264,10 @@ class _Kept:
             if ours and stored is not None:
                 words = f"two checkpoints of size {size} with different roots, both signed by the log: proof of a fork"
                 history.fault("fork", words, size)
+            elif not ours and history.keys:
+                words = f"a checkpoint of size {size} that was kept is of another root, and no key of this log has signed it: it was "
+                words += "forged, or the log was rewritten under other keys"
+                history.fault("inconsistent", words, size)
             else:
                 words = f"the log is another than the one whose checkpoint of size {size} was kept: it was rewritten"
                 history.fault("inconsistent", words, size)
@@ -212,6 +282,8 @@ class _Kept:
 
 
 def _judge_cosignatures(note: str, lines: Sequence[str], witnesses: Sequence[VerifierKey], history: History) -> None:
+    if not lines:
+        return
     try:
         checkpoint = parse_checkpoint(note + "".join(lines))
     except Unreadable as error:
@@ -229,22 +301,23 @@ def _judge_cosignatures(note: str, lines: Sequence[str], witnesses: Sequence[Ver
 async def _judge_hashes(conn: AsyncConnection[Row], rows: Sequence[Row], history: History) -> int:
     """Where hashes lead to events; returns how many there must be."""
     expected = set()
+    traced = {}
     for row in rows:
-        try:
-            facts = orjson.loads(row["body"])
-        except orjson.JSONDecodeError:
-            continue
-        expected |= {(digest, algorithm, row["seq"]) for algorithm, digest in hashes_of(facts)}
+        named = hashes_of(facts_in(row["body"]))
+        expected |= {(digest, algorithm, row["seq"]) for algorithm, digest in named}
+        if named and row["source"] == "own" and row["kind"] in SIGNED:
+            traced[row["id"]] = row["seq"]
+    await judge_unsigned(conn, traced, history)
     if expected:
         digests, algorithms, numbers = (list(column) for column in zip(*expected, strict=True))
-        for one in await _all(conn, "lineage.missing_hashes", (digests, algorithms, numbers)):
+        for one in await all_of(conn, "lineage.missing_hashes", (digests, algorithms, numbers)):
             words = f"event {one['seq']}: its hash {one['alg']} is not among those that are looked up"
             history.fault("hash-missing", words, one["seq"])
     return len(expected)
 
 
 async def _judge_number_of_hashes(conn: AsyncConnection[Row], expected: int, history: History) -> None:
-    (row,) = await _all(conn, "lineage.number_of_hashes")
+    (row,) = await all_of(conn, "lineage.number_of_hashes")
     if row["number"] > expected:
         words = f"{row['number'] - expected} hashes are looked up that no event names"
         history.fault("hash-added", words)
@@ -263,80 +336,3 @@ async def _judge_tiles(conn: AsyncConnection[Row], history: History) -> None:
     for level, index in history.tree.places():
         if (level, index) not in found:
             history.fault("tile-missing", f"tile {level}/{index} is missing or incomplete")
-
-
-async def _judge_keys(conn: AsyncConnection[Row], history: History) -> None:
-    """The table of keys against what the events say of them."""
-    rows = {row["key_id"]: row for row in await _all(conn, "lineage.signing_keys") if row["vkey"]}
-    for name in rows.keys() | history.keys.keys():
-        row, known = rows.get(name), history.keys.get(name)
-        if row is None or known is None:
-            history.fault(
-                "key-differs", f"the key {name} is {'not in the table' if row is None else 'in no event of the log'}"
-            )
-            continue
-        told = (row["vkey"], row["purpose"], row["from_size"], row["to_size"], row["compromised_since"])
-        if told != (known.vkey, known.purpose, known.from_size, known.to_size, known.compromised_since):
-            history.fault("key-differs", f"the table of keys says otherwise of {name} than the log's events")
-    if history.facades:
-        await _judge_facades(conn, history)
-
-
-async def _judge_facades(conn: AsyncConnection[Row], history: History) -> None:
-    """The table's keys of the façade against what the events say of them. A log that did not name its first takes it from the table."""
-    rows = {row["key_id"]: row for row in await _all(conn, "lineage.signing_keys") if row["purpose"] == "facade"}
-    for name in rows.keys() | history.facades.keys():
-        row, known = rows.get(name), history.facades.get(name)
-        if row is not None and known is not None and not known.print_:
-            known = history.facades[name] = replace(known, print_=_print_of(row))
-        told = (_print_of(row), row["from_size"], row["to_size"], row["compromised_since"]) if row else None
-        said = (known.print_, known.from_size, known.to_size, known.compromised_since) if known else None
-        if told != said:
-            words = f"the table of keys says otherwise of the façade's key {name} than the log's events"
-            history.fault("key-differs", words)
-
-
-def _print_of(row: Row) -> str:
-    try:
-        return facade_print(row["certificate"] or "")
-    except ValueError:
-        return ""
-
-
-async def _judge_traces(conn: AsyncConnection[Row], history: History) -> None:
-    """The signatures in the shape of the Copernicus service."""
-    start = 0
-    while rows := await _all(conn, "lineage.trace_signatures", (start, PORTION)):
-        for row in rows:
-            seq = row["seq"]
-            if row["message"] != message_of(product_of(row["name"], orjson.loads(row["body"])), "CREATE"):
-                history.fault("trace-differs", f"event {seq}: its trace does not say what the event says", seq)
-            elif history.facades and not _may_sign(history, row):
-                words = f"event {seq}: its trace has another certificate than the façade's of then"
-                history.fault("trace-signature", words, seq)
-            elif not _is_signed(row):
-                history.fault("trace-signature", f"event {seq}: the signature of its trace does not hold", seq)
-        start = rows[-1]["seq"] + 1
-
-
-async def _judge_stamps(conn: AsyncConnection[Row], history: History) -> None:
-    """Stamps against the checkpoints that they are of: another checkpoint of the same size was made later."""
-    for row in await _all(conn, "lineage.all_stamps"):
-        if not is_stamp_of(bytes(row["reply"]), row["note"] or ""):
-            history.fault("stamp-differs", f"checkpoint {row['size']} is another than the stamped one", row["size"])
-
-
-def _may_sign(history: History, row: Row) -> bool:
-    print_ = _print_of(row)
-    return any(known.print_ == print_ and known.signs(row["seq"]) for known in history.facades.values())
-
-
-def _is_signed(row: Row) -> bool:
-    try:
-        key = x509.load_der_x509_certificate(base64.b64decode(row["certificate"])).public_key()
-        if not isinstance(key, rsa.RSAPublicKey):
-            return False
-        key.verify(base64.b64decode(row["signature"]), row["message"].encode(), padding.PKCS1v15(), hashes.SHA256())
-    except (ValueError, InvalidSignature):
-        return False
-    return True

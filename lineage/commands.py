@@ -9,6 +9,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from uuid import UUID
 
+import psycopg
+
 from db import DatabaseSettings, resolve
 from db.errors import DbError
 from db.pools import Connection, connect
@@ -22,10 +24,10 @@ from lineage.history import events_of, keys, newest_note, note_of
 from lineage.keys import load_signer
 from lineage.projector import BATCH, project_batch, rebuild
 from lineage.proof import bundle
-from lineage.published import Published
+from lineage.published import Published, text_of
 from lineage.sequencer import sequence_batch
 from lineage.settings import LineageSettings
-from lineage.verify import Fault, fork_evidence, parse_checkpoint
+from lineage.verify import Checkpoint, Fault, Unreadable, fork_evidence, parse_checkpoint
 from lineage.verify.single_file import single_file
 
 Work = Callable[[Connection, argparse.Namespace], Awaitable[int]]
@@ -45,8 +47,11 @@ def main(words: Sequence[str]) -> int:
 
     try:
         return asyncio.run(run())
-    except (DbError, LineageError, FileExistsError) as error:
+    except (DbError, LineageError, Unreadable, OSError) as error:
         print(error, file=sys.stderr)
+        return 1
+    except psycopg.Error as error:
+        print(f"the database cannot be read: {type(error).__name__}", file=sys.stderr)
         return 1
 
 
@@ -107,10 +112,10 @@ async def _proof(conn: Connection, options: argparse.Namespace) -> int:
 
 
 async def _audit(conn: Connection, options: argparse.Namespace) -> int:
-    kept = [*Published.of(LineageSettings()).kept(), *(path.read_text(encoding="utf-8") for path in options.kept)]
+    kept = [*Published.of(LineageSettings()).kept(), *(text_of(path) for path in options.kept)]
     witnesses = [word.partition("=")[2] for word in LineageSettings().log_witnesses.split()]
     faults = await audit(conn, kept=kept, witnesses=witnesses)
-    faults += await graph_faults(conn)
+    faults += await graph_faults(conn, is_damaged=bool(faults))
     for fault in faults:
         print(f"{fault.code}: {fault}")
     print("the log is whole" if not faults else f"{len(faults)} faults")
@@ -126,12 +131,19 @@ async def _evidence(conn: Connection, faults: Sequence[Fault], kept: Sequence[st
     if not sizes:
         return None
     note = await note_of(conn, sizes[0] or 0) or ""
-    other = next(
-        one
-        for one in kept
-        if parse_checkpoint(one).size == sizes[0] and parse_checkpoint(one).root != parse_checkpoint(note).root
-    )
-    return fork_evidence(note, other, [row["vkey"] for row in await keys(conn) if row["purpose"] == "log"])
+    ours = _readable(note)
+    for one in kept:
+        other = _readable(one)
+        if ours and other and (ours.origin, ours.size) == (other.origin, other.size) and ours.root != other.root:
+            return fork_evidence(note, one, [row["vkey"] for row in await keys(conn) if row["purpose"] == "log"])
+    return None
+
+
+def _readable(note: str) -> Checkpoint | None:
+    try:
+        return parse_checkpoint(note)
+    except Unreadable:
+        return None
 
 
 async def _checkpoint(conn: Connection, options: argparse.Namespace) -> int:

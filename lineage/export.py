@@ -33,7 +33,7 @@ async def export(conn: AsyncConnection[Row], folder: Path) -> int:
     _enter(folder)
     async with conn.transaction():
         await conn.execute("set transaction isolation level repeatable read read only")
-        size = await _checkpoints(conn, folder)
+        size = min(await _checkpoints(conn, folder), await _end(conn))
         async for row in await conn.execute(sql("lineage.all_tiles")):
             suffix = "" if row["width"] == WIDTH else f".p/{row['width']}"
             write_file(folder / "tile" / str(row["level"]) / (tile_name(row["idx"]) + suffix), bytes(row["data"]))
@@ -47,6 +47,12 @@ def _enter(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()):
         raise FileExistsError(f"{folder} is not empty")
+
+
+async def _end(conn: AsyncConnection[Row]) -> int:
+    """Where files end, whatever the newest checkpoint says: behind the block of the last event or tile of leaves that there is."""
+    row = await (await conn.execute(sql("lineage.last_block"))).fetchone()
+    return (int(row["block"]) + 1) * WIDTH if row else 0
 
 
 async def _checkpoints(conn: AsyncConnection[Row], folder: Path) -> int:

@@ -13,7 +13,7 @@ from typing import Any
 from psycopg import AsyncConnection
 
 from db.queries import sql
-from lineage import log
+from lineage import history, log
 from lineage.errors import KeyMismatch, KeyRefused
 from lineage.events import Event, Kind
 from lineage.ids import uuid7
@@ -60,12 +60,15 @@ async def revoke(conn: AsyncConnection[Row], signer: Signer, which: str, since: 
     follows first; returns that one's verifier key.
 
     Raises:
-        KeyRefused: an unknown key.
+        KeyRefused: an unknown key, or a number that the log does not have yet.
         KeyMismatch: this machine does not have the present key.
     """
     async with conn.transaction():
         ring = await _keyring(conn, signer)
         known = _known(ring, which)
+        size = await history.size(conn)
+        if not 0 <= since <= size:
+            raise KeyRefused(f"the log has {size} events: none has the number {since}")
         others = [one for one in ring.active(known.purpose, _NOW) if one.key_id != which]
         made = None if others else await rotate(conn, signer, known.purpose)
         body = {

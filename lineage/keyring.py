@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from lineage.errors import KeyRefused
 from lineage.note import key_id
-from lineage.verify import Unreadable, decode64, parse_vkey
+from lineage.verify import Unreadable, decode64, earliest, parse_vkey
 
 Body = dict[str, Any]
 
@@ -67,7 +67,10 @@ class Keyring:
         Raises:
             KeyRefused: it cannot be done: an unknown key, one that is there already, or nobody would be left to sign.
         """
-        changed = self._changed(seq, body)
+        try:
+            changed = self._changed(seq, body)
+        except (Unreadable, LookupError) as error:
+            raise KeyRefused("a KEY event that says no change of keys") from error
         before = dict(self.keys)
         self.keys |= {one.key_id: one for one in changed}
         if not all(self.active(purpose, seq + 1) for purpose in ("event", "log", "facade")):
@@ -97,8 +100,7 @@ class Keyring:
             case "retire":
                 return [ended]
             case "revoke":
-                since = int(body["compromised_since"])
-                return [replace(ended, compromised_since=min(since, key.compromised_since or since))]
+                return [replace(ended, compromised_since=_since(seq, body, key))]
             case _:
                 raise KeyRefused(f"a KEY event cannot say {action!r}")
 
@@ -118,6 +120,7 @@ class Keyring:
         return [new, replace(old, to_size=seq + 1)]
 
     def _check_signed(self, body: Body, *by: Known) -> None:
+        """Raises KeyRefused: one of these keys has not."""
         said, signatures = statement(self.origin, body), body.get("signatures")
         for key in by:
             try:
@@ -128,6 +131,17 @@ class Keyring:
                 signature = b""
             if not parse_vkey(key.vkey).holds(signature, said):
                 raise KeyRefused(f"{key.key_id} has not signed this change of keys")
+
+
+def _since(seq: int, body: Body, key: Known) -> int:
+    """The first number that is suspect. Raises KeyRefused: no number of an event that there is."""
+    try:
+        found = earliest(body.get("compromised_since"), key.compromised_since)
+    except Unreadable:
+        found = seq + 1
+    if found > seq:
+        raise KeyRefused(f"compromised_since is the number of an event before this one, {seq}")
+    return found
 
 
 def facade_print(certificate: str) -> str:

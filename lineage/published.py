@@ -35,11 +35,12 @@ class Published:
         return cls(settings.published_dir, settings.copies_dir, settings.log_copies_interval_s)
 
     def newest(self) -> str | None:
-        """The newest note that was published; None before there was one."""
+        """The newest note that was published, if its file is gone the newest copy; None before there was one."""
         try:
-            return (self.folder / NEWEST).read_text(encoding="utf-8")
+            return text_of(self.folder / NEWEST)
         except FileNotFoundError:
-            return None
+            copied = self.copied()
+            return text_of(copied[-1]) if copied else None
 
     def copied(self) -> list[Path]:
         """Files of the copies, oldest first."""
@@ -47,9 +48,9 @@ class Published:
 
     def kept(self) -> list[str]:
         """All notes that are kept: copies, then the newest."""
-        notes = [path.read_text(encoding="utf-8") for path in self.copied()]
+        notes = [text_of(path) for path in self.copied()]
         newest = self.newest()
-        return notes if newest is None else [*notes, newest]
+        return list(dict.fromkeys(notes if newest is None else [*notes, newest]))
 
     def keep(self, note: str) -> None:
         """Keep the note of a checkpoint that is committed. One that is not newer than the kept one changes nothing.
@@ -62,7 +63,7 @@ class Published:
         with self._locked():
             before = self.newest()
             if before is not None and verify.parse_checkpoint(before).size >= size:
-                return
+                return  # also of a copy: the next checkpoint makes the file anew
             _replace(self.folder / NEWEST, note)
         self._copy(size, note)
 
@@ -85,10 +86,15 @@ class Published:
         try:
             os.link(temporary, path)
         except FileExistsError:
-            if path.read_text(encoding="utf-8") != note:
+            if text_of(path) != note:
                 raise LogConflict(f"{path} holds another checkpoint of size {size}") from None
         finally:
             temporary.unlink()
+
+
+def text_of(path: Path) -> str:
+    """A note as it is, byte by byte; what is no text becomes one that is no checkpoint."""
+    return path.read_bytes().decode("utf-8", "replace")
 
 
 def _replace(path: Path, text: str) -> None:

@@ -123,15 +123,29 @@ def _private(signer: Signer, key_id: str) -> Ed25519PrivateKey:
 def _sealed(
     seq: int, row: Row, origin: str, moment: Moment, key_id: str | None, private: Ed25519PrivateKey | None
 ) -> Sealed:
-    facts = orjson.loads(row["body"])
+    facts = _facts(row)
     where = {"source": row["source"], "collection": row["collection"], "item": row["item_id"]}
     facts |= {name: value for name, value in where.items() if value is not None}
     if moment.clock is not None:
         facts["clock_went_back"] = {"clock": time_text(moment.clock), "recorded_at": time_text(moment.recorded_at)}
-    body = canonical(facts)
-    body_hash = hashlib.sha256(body).digest()
-    leaf = leaf_bytes(row, body_hash.hex(), origin, key_id)
+    try:
+        body = canonical(facts)
+        body_hash = hashlib.sha256(body).digest()
+        leaf = leaf_bytes(row, body_hash.hex(), origin, key_id)
+    except NotCanonical as error:
+        raise LogConflict(f"the event {row['id']} in the outbox has no canonical form") from error
     if len(leaf) > MAX_LEAF_BYTES:
         raise LogConflict(f"the leaf of event {row['id']} has {len(leaf)} bytes")
     signature = None if private is None else private.sign(pae(EVENT_TYPE, leaf))
     return Sealed(seq, row, body, body_hash, facts, leaf, signature, key_id)
+
+
+def _facts(row: Row) -> dict[str, Any]:
+    """The body as an object. Raises LogConflict: `log.append` has not written it."""
+    try:
+        found = orjson.loads(row["body"])
+    except orjson.JSONDecodeError:
+        found = None
+    if not isinstance(found, dict):
+        raise LogConflict(f"the body of event {row['id']} in the outbox is no object of JSON")
+    return found

@@ -93,6 +93,9 @@ async def sequence_batch(conn: Connection, signer: Signer, batch_size: int, publ
                 head = await _append(conn, head, sorted(rows, key=_position), signer)
     except psycopg.errors.UniqueViolation as error:
         raise LogConflict("a number, tile or checkpoint of this batch is taken already") from error
+    except (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.InsufficientPrivilege) as error:
+        reason = type(error).__name__
+        raise LogConflict(f"the outbox or the table of keys holds what the log cannot take: {reason}") from error
     if published is not None and head.size:
         await _publish(published, head.note)
     return head.size - before
@@ -158,6 +161,8 @@ async def check_published(conn: Connection, head: Head, note: str | None) -> Non
 async def _append(conn: Connection, head: Head, rows: list[dict[str, Any]], signer: Signer) -> Head:
     """Number, sign and store events; returns the new head."""
     moment = await _clock(conn)
+    if any(row["kind"] == Kind.GENESIS for row in rows):
+        raise LogConflict("a second beginning of the log is in the outbox")
     if head.size == 0:
         rows = [await _begin(conn, signer), *rows]
     keyring = Keyring.of(signer.origin, await (await conn.execute(sql("lineage.signing_keys"))).fetchall())

@@ -10,6 +10,7 @@ import hashlib
 import logging
 import time
 from dataclasses import dataclass
+from datetime import datetime
 
 import httpx
 from cryptography import x509
@@ -105,14 +106,13 @@ class Stamping:
         return data
 
 
-def is_stamp_of(reply: bytes, note: str) -> bool:
-    """Whether a stored answer is about this checkpoint; who signed it is not looked at."""
+def time_of_stamp(reply: bytes, note: str) -> datetime | None:
+    """The time that a stored answer tells; None when it is not about this checkpoint. Who signed it is not looked at."""
     try:
-        return (
-            decode_timestamp_response(reply).tst_info.message_imprint.message == hashlib.sha256(note.encode()).digest()
-        )
+        said = decode_timestamp_response(reply).tst_info
     except ValueError:
-        return False
+        return None
+    return said.gen_time if said.message_imprint.message == hashlib.sha256(note.encode()).digest() else None
 
 
 def _authorities(settings: LineageSettings) -> list[x509.Certificate]:

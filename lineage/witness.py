@@ -85,7 +85,10 @@ class Witness:
         if old > checkpoint.size:
             return Answer(400, "the old size is larger than the checkpoint\n")
         with self._locked():
-            return self._judge(old, path, checkpoint, note)
+            try:
+                return self._judge(old, path, checkpoint, note)
+            except (Unreadable, UnicodeDecodeError):  # never to be taken for a log that was not seen before
+                return Answer(500, "what was cosigned here before cannot be read: the witness's operator must look\n")
 
     def _judge(self, old: int, path: list[bytes], checkpoint: Checkpoint, note: str) -> Answer:
         last = self.last(checkpoint.origin)

@@ -119,8 +119,10 @@ from lineage.event as e where seq >= $1
 order by seq limit $2;
 
 -- name: leaves_from
--- For the audit and the export, in portions.
-select seq, id, kind, name, source, collection, item_id, actor_id, claimed_at, recorded_at, body, body_hash, leaf, sig, key_id
+-- For the audit and the export, in portions. Times that somebody has made such that no program can read them become the outermost ones.
+select seq, id, kind, name, source, collection, item_id, actor_id, body, body_hash, leaf, sig, key_id,
+    greatest(least(claimed_at, '9999-12-31 23:59:59.999999+00'), '0001-01-01 00:00:00+00') as claimed_at,
+    greatest(least(recorded_at, '9999-12-31 23:59:59.999999+00'), '0001-01-01 00:00:00+00') as recorded_at
 from lineage.event where seq >= $1 order by seq limit $2;
 
 -- name: tile
@@ -135,9 +137,18 @@ select leaf from lineage.event as e where seq >= $1 and seq < $2
     and federator.may_see_event(kind, name, $3::text[])
 order by seq;
 
+-- name: last_block
+-- Of 256 events: the last one of which there is an event or a tile of leaves; -1: none.
+-- One that was given a number of many digits is left out.
+select greatest(
+    (select least(max(seq), count(*) + 262144) / 256 from lineage.event),
+    (select least(max(idx), count(*) + 4096) from lineage.log_tile where level = 0), -1) as block;
+
 -- name: leaves_between
 -- For the export.
-select seq, body, leaf, sig, recorded_at from lineage.event where seq >= $1 and seq < $2 order by seq;
+select seq, body, leaf, sig,
+    greatest(least(recorded_at, '9999-12-31 23:59:59.999999+00'), '0001-01-01 00:00:00+00') as recorded_at
+from lineage.event where seq >= $1 and seq < $2 order by seq;
 
 -- name: checkpoints_between
 -- For the audit, in portions.
@@ -211,6 +222,10 @@ where kind not in ('DELETE', 'WITHDRAW')
     and not exists (select from pgstac.items as i where i.collection = newest.collection and i.id = newest.item_id)
 order by collection, item_id limit 200;
 
+-- name: without_trace_signature
+-- For the audit: those of these events that the façade has not signed.
+select w.id from unnest($1::uuid[]) as w (id) where not exists (select from lineage.trace_signature as t where t.event_id = w.id);
+
 -- name: trace_signatures
 -- For the audit: signatures of the façade, with the event that they are of.
 select e.seq, e.kind, e.name, e.body, t.message, t.signature, t.certificate
@@ -238,4 +253,6 @@ select s.reply, c.note from lineage.checkpoint_stamp as s join lineage.checkpoin
 
 -- name: all_stamps
 -- For the audit.
-select s.size, s.reply, c.note from lineage.checkpoint_stamp as s left join lineage.checkpoint as c using (size) order by s.size;
+select s.size, s.reply,
+    greatest(least(s.stamped_at, '9999-12-31 23:59:59.999999+00'), '0001-01-01 00:00:00+00') as stamped_at, c.note
+from lineage.checkpoint_stamp as s left join lineage.checkpoint as c using (size) order by s.size;

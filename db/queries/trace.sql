@@ -146,8 +146,10 @@ update lineage.trace_key set revoked_at = now() where key_sha256 = $1 and revoke
 select exists (select from lineage.cosignature as c where c.size > (select seq from lineage.event where id = $1)) as is_witnessed;
 
 -- name: foreign_traces
--- For the audit: what is kept word for word, beside the hash that its event says. Events that wait for their number count.
-select f.event_id, f.raw, f.raw_sha256, coalesce(e.body, w.body)::jsonb ->> 'trace_sha256' as logged, e.seq
+-- For the audit: what is kept word for word, and the columns that repeat it, beside the event. Events that wait for their number count.
+select f.event_id, f.raw, f.raw_sha256, f.event, f.product_name, f.trace_id, f.origin, f.collection, f.item_id, f.key_sha256, f.verdict,
+    array(select h.digest from lineage.foreign_trace_hash as h where h.event_id = f.event_id) as digests,
+    coalesce(e.body, w.body) as body, e.seq
 from lineage.foreign_trace as f
 left join lineage.event as e on e.id = f.event_id left join lineage.event_outbox as w on w.id = f.event_id
 where f.event_id > $1 order by f.event_id limit $2;

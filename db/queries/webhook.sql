@@ -1,3 +1,7 @@
+-- name: lock
+-- How many an owner has is counted and changed by one request at a time.
+select pg_advisory_xact_lock(hashtextextended('lineage.watch ' || $1, 0));
+
 -- name: put
 -- One a watch, so many an owner; the same again has a new secret, and begins where it stood.
 insert into lineage.webhook as h (watch_id, owner, principals, url, secret, next_seq)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import stat
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -105,13 +106,16 @@ async def _look(pool: Pool, settings: IngestSettings, row: Any, pace: Pace, repo
 
 
 def _hashed(path: Path, pace: Pace) -> tuple[bytes | None, int]:
-    """SHA-256 and size of a file; None when it is gone from a folder that has others, or the mark of its volume.
+    """SHA-256 and size of a file; None when it is gone from a folder that has others, or the mark of its volume, and when something that is
+    no file is in its place: a folder, or a device, whose reading would never end.
 
     Raises:
         StorageUnreadable
     """
     digest, size = hashlib.sha256(), 0
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return None, size
         with path.open("rb") as file:
             while chunk := file.read(_CHUNK_BYTES):
                 digest.update(chunk)
@@ -133,7 +137,7 @@ def _has_files(folder: Path) -> bool:
 
 def _put_aside(path: Path, folder: Path) -> None:
     try:
-        if path.exists():
+        if path.exists(follow_symlinks=False):
             folder.mkdir(parents=True, exist_ok=True)
             path.replace(folder / path.name)
             sync_folder(folder)

@@ -25,6 +25,7 @@ from lineage.verify.notes import (
     checkpoint_verdict,
     claims_of,
     decode64,
+    earliest,
     pae,
     parse_checkpoint,
     parse_vkey,
@@ -35,7 +36,7 @@ from lineage.verify.proofs import fork_evidence, judge_file, judge_note, load, v
 
 __all__ = [
     "Checkpoint", "Entry", "Fault", "History", "Policy", "Unreadable", "Verdict", "VerifierKey", "checkpoint_verdict",
-    "claims_of", "compare", "decode64", "fork_evidence", "judge_file", "judge_folder", "judge_note", "load", "main", "pae",
+    "claims_of", "compare", "decode64", "earliest", "fork_evidence", "judge_file", "judge_folder", "judge_note", "load", "main", "pae",
     "parse_checkpoint", "parse_vkey", "report", "root_from_consistency", "root_from_hash", "root_from_path", "split_entries",
     "tile_name", "time_of", "verify",
 ]  # fmt: skip

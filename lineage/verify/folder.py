@@ -21,6 +21,8 @@ from lineage.verify.policy import Policy, judge_pair, judge_witnesses
 WIDTH = 256
 MAX_ENTRIES_BYTES = WIDTH * (2 + 65_535)
 MAX_EVENTS_BYTES = 256 * 2**20
+#: Blocks in a row of which there is nothing: who writes a checkpoint may name any size.
+MAX_GAP = 16
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -42,9 +44,14 @@ def judge_folder(folder: Path, policy: Policy) -> Verdict:
     history = History(policy.key, is_opaque=not (folder / "events").is_dir())
     notes = _notes(folder, history)
     kept = {one.size: one for one in policy.kept}
+    gap = 0
     for index in range((newest.size + WIDTH - 1) // WIDTH):
         width = min(WIDTH, newest.size - index * WIDTH)
-        _judge_block(folder, index, width, history, notes, kept)
+        gap = 0 if _judge_block(folder, index, width, history, notes, kept) else gap + 1
+        if gap == MAX_GAP:
+            words = f"the files end at event {history.tree.size - gap * WIDTH}, and the log has {newest.size}"
+            history.fault("entries-missing", words, history.tree.size, log="inconsistent")
+            break
     for size in sorted(size for size in notes if size > newest.size):
         history.fault(
             "shrunk", f"checkpoint {size} speaks of {size - newest.size} events more than there are", size, log="shrunk"
@@ -85,7 +92,8 @@ def _notes(folder: Path, history: History) -> dict[int, list[str]]:
 
 def _judge_block(
     folder: Path, index: int, width: int, history: History, notes: dict[int, list[str]], kept: dict[int, Checkpoint]
-) -> None:
+) -> bool:
+    """Feed a block of events to the history; False: there is nothing of it."""
     hashes = _tile(folder, 0, index, width, history)
     leaves = _entries(folder, index, width, history)
     events = _events(folder, index, history)
@@ -106,6 +114,7 @@ def _judge_block(
                 seq + 1,
                 history.verdict,
             )
+    return hashes is not None or leaves is not None
 
 
 def _entry(leaf: bytes, event: dict[str, Any], history: History) -> Entry:
@@ -123,8 +132,16 @@ def _entry(leaf: bytes, event: dict[str, Any], history: History) -> Entry:
         return Entry(leaf)
 
 
+def _aware(text: str) -> datetime:
+    """Raises ValueError: no time, or none with its zone."""
+    found = datetime.fromisoformat(text)
+    if found.tzinfo is None:
+        raise ValueError("a time without its zone")
+    return found
+
+
 def _microseconds(text: str) -> int:
-    passed = datetime.fromisoformat(text) - _EPOCH
+    passed = _aware(text) - _EPOCH
     return (passed.days * 86_400 + passed.seconds) * 1_000_000 + passed.microseconds
 
 
@@ -190,7 +207,7 @@ def _events(folder: Path, index: int, history: History) -> dict[int, dict[str, A
         for line in path.read_bytes().splitlines():
             event = json.loads(line)
             found[int(event["seq"])] = dict(event)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, Unreadable):
+    except (OSError, ArithmeticError, ValueError, LookupError, TypeError, RecursionError, Unreadable):
         history.fault("events-unreadable", f"events/{tile_name(index)}.ndjson cannot be read", index * WIDTH)
     return found
 

@@ -15,7 +15,9 @@ from lineage.verify.notes import (
     VerifierKey,
     claims_of,
     decode64,
+    earliest,
     facts_of,
+    must_be_signed,
     pae,
     parse_checkpoint,
     parse_vkey,
@@ -86,7 +88,7 @@ class History:
         self._signed: Counter[tuple[str, int]] = (
             Counter()
         )  # (key, number // 256): how many leaves, for what becomes suspect
-        self._times: list[int] = []  # lowest and highest of the events since the last checkpoint
+        self._times: list[int] = []  # lowest and highest of the events since the last checkpoint, microseconds
         self._last_us = 0
         self._listed: Counter[str] = Counter()
         self._seen_time = False
@@ -128,7 +130,11 @@ class History:
         if claims["log"] != self.origin:
             self.fault("other-log", f"event {seq} is of the log {claims['log']}", seq)
         facts = self._judge_body(seq, entry.body, claims)
-        if claims["kind"] == "GENESIS" and seq == 0 and facts is not None:
+        if (claims["kind"] == "GENESIS") != (seq == 0):
+            self.fault(
+                "key-forged", f"event {seq}: a log has one beginning, its first event, which names its keys", seq
+            )
+        elif seq == 0 and facts is not None:
             self._begin(facts)
         self._judge_signature(seq, entry, claims)
         if claims["kind"] == "KEY" and facts is not None:
@@ -140,11 +146,10 @@ class History:
         if recorded_us < self._last_us:
             self.fault("order", f"event {seq} was recorded before the one in front of it", seq)
         self._last_us = recorded_us
-        second = recorded_us // 1_000_000
         if not self._times:
-            self._times = [second, second]
-        elif second != self._times[1]:
-            self._times = [min(second, self._times[0]), max(second, self._times[1])]
+            self._times = [recorded_us, recorded_us]
+        elif recorded_us != self._times[1]:
+            self._times = [min(recorded_us, self._times[0]), max(recorded_us, self._times[1])]
 
     def _judge_body(self, seq: int, body: str | None, claims: dict[str, Any]) -> dict[str, Any] | None:
         if body is None:
@@ -177,6 +182,9 @@ class History:
                 self.fault(
                     "signature-bad", f"event {seq}: a signature that the leaf does not name", seq, signature="bad"
                 )
+            elif must_be_signed(entry.body, claims):
+                words = f"event {seq}: an own event or a person's, and nobody has signed it"
+                self.fault("signature-missing", words, seq, signature="bad")
             return
         if entry.signature is None:
             if entry.body is not None:
@@ -236,8 +244,8 @@ class History:
         if facts["action"] == "retire":
             return [ended]
         if facts["action"] == "revoke":
-            since = int(facts["compromised_since"])
-            return [replace(ended, compromised_since=min(since, key.compromised_since or since))]
+            since = earliest(facts["compromised_since"], key.compromised_since)
+            return [replace(ended, compromised_since=since)]
         return None
 
     def _change_facade(self, seq: int, facts: dict[str, Any]) -> bool:
@@ -255,8 +263,8 @@ class History:
                 return False
             self.facades |= {last: ended, print_[:16]: FacadeKey(print_, now)}
         elif facts["action"] == "revoke":
-            since = int(facts["compromised_since"])
-            self.facades[last] = replace(ended, compromised_since=min(since, old.compromised_since or since))
+            since = earliest(facts["compromised_since"], old.compromised_since)
+            self.facades[last] = replace(ended, compromised_since=since)
         else:
             self.facades[last] = ended
         return True
@@ -282,6 +290,7 @@ class History:
             checkpoint = parse_checkpoint(note)
         except Unreadable as error:
             self.fault("checkpoint-unreadable", f"checkpoint {size}: {error}", size, checkpoint="bad")
+            self._times = []
             return None
         own = self.tree.root()
         if checkpoint.size != size or checkpoint.root != own or root not in (None, own):
@@ -312,10 +321,13 @@ class History:
                 self.fault("time", f"checkpoint {checkpoint.size} does not say when it was made", checkpoint.size)
             return
         self._seen_time = True
-        if times and said != set(times):
+        if times and said != {one // 1_000_000 for one in times}:
             words = f"checkpoint {checkpoint.size}: its events were recorded at another time than it says"
             words += ", or a checkpoint before it is missing"
             self.fault("time", words, checkpoint.size)
+        elif times and times[0] != times[1]:  # events of one checkpoint are recorded at one time
+            words = f"checkpoint {checkpoint.size}: its events were recorded at several times: a checkpoint before it is missing"
+            self.fault("checkpoint-missing", words, checkpoint.size)
 
     def end(self) -> Verdict:
         """What was found in all: call it after the last event."""

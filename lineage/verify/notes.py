@@ -221,9 +221,20 @@ def claims_of(leaf: bytes) -> dict[str, Any]:
     except (UnicodeDecodeError, ValueError, RecursionError):
         raise Unreadable("the leaf is no JSON") from None
     members_of(claims, LEAF_MEMBERS, "the leaf")
-    if not all(isinstance(claims[name], str) for name in LEAF_MEMBERS - {"v", "key"}):
+    texts = [claims[name] for name in LEAF_MEMBERS - {"v", "key"}]
+    if not all(isinstance(one, str) for one in texts) or not isinstance(claims["key"], str | None):
         raise Unreadable("the leaf holds something that is no text")
     return dict(claims)
+
+
+def must_be_signed(body: Any, claims: dict[str, Any]) -> bool:
+    """Whether somebody must have signed this event by itself: an own one, or a person's. What was harvested relies on the tree."""
+    if claims["actor"].startswith("user:"):
+        return True
+    if not isinstance(body, str) or '"source":"own"' not in body:
+        return False
+    facts = facts_of(body, claims)
+    return facts is not None and facts.get("source") == "own"
 
 
 def facts_of(body: Any, claims: dict[str, Any]) -> dict[str, Any] | None:
@@ -252,6 +263,12 @@ def list_of(value: Any, what: str, most: int) -> list[Any]:
     if not isinstance(value, list) or len(value) > most:
         raise Unreadable(f"{what} is no list, or too long")
     return value
+
+
+def earliest(since: Any, before: int | None) -> int:
+    """From which number on a key is suspect when it is revoked, perhaps once more. Raises Unreadable."""
+    number = number_of(since, "compromised_since")
+    return number if before is None else min(number, before)
 
 
 def number_of(value: Any, what: str) -> int:

@@ -19,6 +19,7 @@ from lineage.verify.notes import (
     facts_of,
     list_of,
     members_of,
+    must_be_signed,
     number_of,
     pae,
     parse_checkpoint,
@@ -148,6 +149,9 @@ def _judge_event_signature(proof: dict[str, Any], leaf: bytes, claims: dict[str,
     if encoded is None:
         if claims["key"] is not None:
             verdict.fault("signature-missing", "the event's signature is missing", signature="bad")
+        elif must_be_signed(proof["event"]["body"], claims):
+            words = "an own event or a person's, and nobody has signed it"
+            verdict.fault("signature-missing", words, signature="bad")
         return
     key = parse_vkey(proof["keys"]["event"])
     if claims["key"] != key.id:

@@ -184,7 +184,7 @@ def test_a_log_with_witnesses_is_unwitnessed_until_one_has_seen_it(site: Traced)
     site.app.state.has_witnesses = True
     try:
         assert site.http.get(verdict).json()["log"] == "unwitnessed"
-        size = "select max(size), 'witness+00000000', 'a line' from lineage.checkpoint"
+        size = "select max(size), 'witness+00000000', E'\\u2014 witness AAAA\\n' from lineage.checkpoint"
         site.rows(f"insert into lineage.cosignature (size, witness, line) {size} returning size")
         assert site.http.get(verdict).json()["log"] == "included"
     finally:
@@ -300,7 +300,29 @@ def test_the_audit_finds_what_was_done_to_foreign_traces(site: Traced) -> None:
         async with open_pool(site.database) as pool, pool.connection() as conn:
             return [fault.code for fault in await audit(conn, checks=[trace_faults])]
 
+    async def after(change: str) -> list[str]:
+        async with open_pool(site.database) as pool, pool.connection() as conn, conn.transaction(force_rollback=True):
+            await conn.execute("set local session_replication_role = replica")
+            await conn.execute(change.encode())
+            return [fault.code async for fault in trace_faults(conn)]
+
     assert asyncio.run(work()) == []
+    columns = (
+        "origin = 'eve'",
+        "trace_id = 'x'",
+        "product_name = 'x'",
+        "event = 'DELETE'",
+        "verdict = '{}'",
+        "item_id = 'x', collection = 'x'",
+    )
+    which = "event_id = (select min(event_id::text)::uuid from lineage.foreign_trace where key_sha256 is not null)"
+    for change in (
+        *(f"update lineage.foreign_trace set {column} where {which}" for column in columns),
+        f"update lineage.foreign_trace set key_sha256 = null where {which}",
+        f"delete from lineage.foreign_trace_hash where {which}",
+        f"insert into lineage.foreign_trace_hash select sha256('x'), event_id from lineage.foreign_trace where {which}",
+    ):
+        assert asyncio.run(after(change)) == ["trace-differs"], change
     with psycopg.connect(site.database.conninfo) as conn:
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             conn.execute("update lineage.foreign_trace set raw = raw")

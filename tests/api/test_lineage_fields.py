@@ -7,10 +7,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+import psycopg
 import pytest
 
+from db.pools import open_pool
 from db.settings import DatabaseSettings
 from lineage import verify
+from lineage.audit_claims import claim_faults
 from lineage.events import Kind
 from tests.api import editing
 from tests.api.editing import ADMIN, OWN, editor_on, is_problem
@@ -199,3 +202,38 @@ def test_queryables_name_them_and_sortables_do_not(site: Site) -> None:
         known = site.editor.nobody.get(f"{path}/queryables").json()["properties"]
         assert set(RULES) <= known.keys()
         assert not set(RULES) & site.editor.nobody.get(f"{path}/sortables").json()["properties"].keys()
+
+
+def test_a_filter_that_cannot_look_through_all_says_so(site: Site) -> None:
+    """It gave the first 50,000 descendants as if there were no more."""
+    most = "create or replace function lineage.most_looked_through() returns integer language plpgsql immutable as 'begin return %d; end'"
+    text = f"\"lineage:root_product\" = '{PARENT}'"
+    with psycopg.connect(site.editor.database.conninfo, autocommit=True) as conn:
+        before = conn.execute("select lineage.most_looked_through()").fetchone()
+        for number in (1, 0):
+            conn.execute((most % number).encode())
+            for path in ("/search", f"/collections/{OWN}/items", "/aggregate"):
+                asked = {"filter": text, "aggregations": "total_count"} if path == "/aggregate" else {"filter": text}
+                is_problem(site.editor.nobody.get(path, params=asked), 400, "TOO_MANY_DESCENDANTS")
+        assert before == (50_000,)
+        conn.execute((most % 50_000).encode())
+    assert found(site, text) == {CHILD, "grandchild"}
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ("update lineage.upstream_claim set raw = 'x'", "claim-differs"),
+        ("update lineage.upstream_claim set source = 'user:eve'", "claim-added"),
+        ("delete from lineage.upstream_claim", "claim-missing"),
+    ],
+)
+async def test_a_document_that_somebody_has_changed_is_named(site: Site, change: str, code: str) -> None:
+    async with (
+        open_pool(site.editor.database) as pool,
+        pool.connection() as conn,
+        conn.transaction(force_rollback=True),
+    ):
+        assert [fault.code async for fault in claim_faults(conn)] == []
+        await conn.execute(change.encode())
+        assert [fault.code async for fault in claim_faults(conn)] == [code]

@@ -8,7 +8,9 @@ import hashlib
 import hmac
 import json
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_network
@@ -19,6 +21,7 @@ import psycopg
 import pytest
 
 from db.pools import open_pool
+from db.queries import sql
 from db.settings import DatabaseSettings
 from ingest.alerting import MAX_FAILURES, posting, send_alerts
 from lineage.events import Event, Kind
@@ -286,8 +289,33 @@ def test_a_caller_has_so_many_and_they_go_with_their_watch(site: Site, receiver:
     watch = site.http.post("/watches", json={"product": "EIGHT"}, headers=ADMIN).json()
     put = site.http.put(f"/watches/{watch['id']}/webhook", json={"url": "https://x.example.org/"}, headers=ADMIN)
     is_problem(put, 409, "TOO_MANY_WEBHOOKS")
+    assert site.http.delete(hooks.pop(), headers=ADMIN).status_code == 204
+    first, second = (
+        site.http.post("/watches", json={"product": f"NINE_{n}"}, headers=ADMIN).json()["id"] for n in "12"
+    )
+    _put_while_another_is(site, first, second)
     assert site.http.put(hooks[0], json={"url": "https://x.example.org/other"}, headers=ADMIN).status_code == 200
     assert site.http.delete(hooks[0], headers=ADMIN).status_code == 204
     is_problem(site.http.delete(hooks[0], headers=ADMIN), 404, "NOT_FOUND")
     assert site.http.delete(hooks[1].removesuffix("/webhook"), headers=ADMIN).status_code == 204
     assert site.editor.rows("select count(*) from lineage.webhook") == [(8,)]
+
+
+def _put_while_another_is(site: Site, first: str, second: str) -> None:
+    """Two requests at once made eleven: the second counts when the first is stored."""
+    row = "select $1, owner, principals, url, secret, next_seq from lineage.webhook limit 1"
+    waits = "select count(*) from pg_locks where not granted and locktype = 'advisory'"
+    with (
+        psycopg.connect(site.editor.database.conninfo, cursor_factory=psycopg.RawCursor) as conn,
+        ThreadPoolExecutor(1) as thread,
+    ):
+        conn.execute(sql("webhook.lock"), ("user:token",))
+        conn.execute(
+            f"insert into lineage.webhook (watch_id, owner, principals, url, secret, next_seq) {row}".encode(), (first,)
+        )
+        asked = {"json": {"url": "https://x.example.org/"}, "headers": ADMIN}
+        put = thread.submit(site.http.put, f"/watches/{second}/webhook", **asked)
+        while not put.done() and site.editor.rows(waits) == [(0,)]:
+            time.sleep(0.01)
+        conn.commit()
+        is_problem(put.result(), 409, "TOO_MANY_WEBHOOKS")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,16 +14,19 @@ from psycopg.types.json import Jsonb
 from db.pools import Connection, connect, open_pool
 from db.settings import DatabaseSettings
 from lineage import log, verify
-from lineage.audit import audit
+from lineage.audit import CHECKS, LISTED, audit, faults_of
+from lineage.audit_graph import graph_faults
 from lineage.canonical import item_sha256
 from lineage.events import Event, Kind
 from lineage.export import export
 from lineage.history import newest_note
 from lineage.ids import uuid7
 from lineage.keys import Signer
+from lineage.proof import bundle
 from lineage.sequencer import sequence
 from tests.conftest import cloned
-from tests.lineage.attacks import ATTACKS, Attack, collection, run
+from tests.lineage.attacks import ATTACKS, Attack, collection, open_up, rewrite, run
+from tests.lineage.more_attacks import IN_A_FOLDER, IN_THE_DATABASE
 from tests.lineage.samples import NOW, event, signer
 
 ITEM: dict[str, Any] = {
@@ -108,3 +112,61 @@ async def test_an_attack_is_named(attack: Attack, copy: Connection, site: Site, 
 
 def _named(faults: list[verify.Fault], codes: set[str], seq: int | None) -> bool:
     return any(fault.code in codes and seq in (None, fault.seq) for fault in faults)
+
+
+async def test_what_the_owner_of_the_database_does_is_named_and_breaks_nothing(copy: Connection, site: Site) -> None:
+    await open_up(copy)
+    await copy.execute("alter table lineage.commitment disable trigger all")
+    wrong = {}
+    for name, (statement, codes, seq) in IN_THE_DATABASE.items():
+        async with copy.transaction(force_rollback=True):
+            await copy.execute(statement.encode())
+            found = await faults_of(copy, [site.note], [], CHECKS)
+            await graph_faults(copy, is_damaged=bool(found))
+        if not _named(found, codes, seq):
+            wrong[name] = found
+    assert wrong == {}
+    assert await audit(copy, kept=[site.note]) == []
+
+
+async def test_many_faults_of_one_kind_hide_none_of_another(copy: Connection) -> None:
+    await open_up(copy)
+    columns = "geometry, collection, datetime, end_datetime, content"
+    await copy.execute(
+        f"insert into pgstac.items (id, {columns}) select 'i' || n, {columns} from pgstac.items, generate_series(1, 300) as n".encode()
+    )
+    await copy.execute("insert into lineage.commitment values (sha256('a'), 'salt', array[gen_random_uuid()])")
+    found = [fault.code for fault in await audit(copy)]
+    assert (found.count("unattributed"), found.count("commitment-differs")) == (LISTED + 1, 1)
+
+
+async def test_what_a_folder_of_a_log_may_hold_is_named_and_breaks_nothing(
+    copy: Connection, site: Site, tmp_path: Path
+) -> None:
+    await export(copy, tmp_path / "log")
+    wrong = {}
+    for name, (change, codes) in IN_A_FOLDER.items():
+        folder = shutil.copytree(tmp_path / "log", tmp_path / name)
+        change(folder)
+        try:
+            found = verify.judge_folder(folder, verify.Policy(verify.parse_vkey(site.keys.log_vkey))).faults
+        except verify.Unreadable:
+            found = []
+        if not (_named(found, codes, None) if codes else found == []):
+            wrong[name] = found
+    assert wrong == {}
+
+
+async def test_an_own_event_that_nobody_has_signed_is_named(copy: Connection, site: Site, tmp_path: Path) -> None:
+    """Who has the log's key and no event key could say anything in a person's name."""
+    await open_up(copy)
+    leaf = """convert_to(replace(convert_from(leaf, 'UTF8'), '"' || key_id || '"', 'null'), 'UTF8')"""
+    await copy.execute(f"update lineage.event set leaf = {leaf}, sig = null, key_id = null where seq = 7".encode())
+    await rewrite(copy, site.keys, all_checkpoints=True)
+    assert ("signature-missing", 7) in {(fault.code, fault.seq) for fault in await audit(copy)}
+    verdict = await exported(copy, site, tmp_path, kept=False)
+    assert [(fault.code, fault.seq) for fault in verdict.faults] == [("signature-missing", 7)]
+    row = await (await copy.execute("select id from lineage.event where seq = 7")).fetchone()
+    assert row is not None
+    alone = verify.verify(await bundle(copy, row["id"]) or b"", site.keys.log_vkey)
+    assert [fault.code for fault in alone.faults] == ["signature-missing"]

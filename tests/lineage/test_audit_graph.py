@@ -26,6 +26,15 @@ ATTACKS = {
         "item-version-differs",
     ),
     "status": ("update lineage.entity_item set status = 'withdrawn'", "entity-item-differs"),
+    "owner": ("update lineage.entity set owner = 'user:eve'", "entity-differs"),
+    "run": ("update lineage.run set owner = 'user:eve'", "run-differs"),
+    "valid for ever": (
+        "update lineage.item_version set valid_to = '10000-01-01' where valid_to is not null",
+        "item-version-differs",
+    ),
+    "read anew": ("update lineage.projection set next_seq = 5", "projection-differs"),
+    "read by nobody": ("delete from lineage.projection", "projection-differs"),
+    "table gone": ("drop table lineage.past_item cascade", "table-missing"),
     "past document": (
         "insert into lineage.past_item (collection, item_id, item_sha256, doc) values ('c', 'i', sha256('x'), '{}')",
         "past-item-differs",

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from db.pools import Connection, Pool
 from lineage import key_events, log, sequencer, verify
 from lineage.audit import audit
-from lineage.errors import KeyRefused
+from lineage.errors import KeyRefused, LogConflict
 from lineage.events import Event, Kind
 from lineage.export import export
 from lineage.history import newest_note
@@ -229,3 +229,59 @@ async def test_a_change_of_keys_that_the_keys_have_not_signed_stops_the_sequence
         await log.append(conn, event(9, Kind.KEY, "own", **body))
     with pytest.raises(KeyRefused, match="has not signed"):
         await sequence(pool, keys)
+
+
+async def test_a_key_that_is_revoked_once_more_stays_suspect_from_where_it_was(
+    pool: Pool, conn: Connection, keys: Signer, tmp_path: Path
+) -> None:
+    """From 0 on, and then from 1 on: the sequencer stood still, and the worker with it."""
+    await logged(pool, keys, 1)
+    old = key_id(keys.event_vkey)
+    for since in (1, 0, 1):
+        await key_events.revoke(conn, keys, old, since)
+        await sequence(pool, keys)
+    rows = await (
+        await conn.execute("select compromised_since from lineage.signing_key where key_id = $1", (old,))
+    ).fetchall()
+    assert [row["compromised_since"] for row in rows] == [0]
+    verdict = await judged(conn, tmp_path / "out", keys.log_vkey)
+    assert (verdict.faults, verdict.signature) == ([], "suspect")
+
+
+@pytest.mark.parametrize("since", [-1, 3, 10**19])
+async def test_a_key_is_not_suspect_from_a_number_that_the_log_does_not_have(
+    pool: Pool, conn: Connection, keys: Signer, since: int
+) -> None:
+    await logged(pool, keys, 1)
+    with pytest.raises(KeyRefused, match="none has the number"):
+        await key_events.revoke(conn, keys, key_id(keys.event_vkey), since)
+    await sequence(pool, keys)
+
+
+#: Rows of the outbox that `log.append` writes never: kind, time, body.
+POISON = {
+    "no object": ("CREATE", "2026-01-01", "5"),
+    "a number beyond all": ("CREATE", "2026-01-01", '{"a":1e400}'),
+    "very deep": ("CREATE", "2026-01-01", "[" * 3000 + "]" * 3000),
+    "the end of time": ("CREATE", "infinity", "{}"),
+    "before Christ": ("CREATE", "0044-03-15 BC", "{}"),
+    "a second beginning": ("GENESIS", "2026-01-01", '{"keys":{}}'),
+    "no change of keys": ("KEY", "2026-01-01", '{"action":"add"}'),
+    "a key that is a list": ("KEY", "2026-01-01", '{"action":"add","purpose":"event","vkey":[],"replaces":{}}'),
+}
+
+
+async def test_what_somebody_writes_into_the_outbox_stops_the_log_with_words(
+    pool: Pool, conn: Connection, keys: Signer
+) -> None:
+    """Other errors ended the worker, and with it harvests and uploads."""
+    await logged(pool, keys, 1)
+    insert = """insert into lineage.event_outbox (id, kind, name, source, actor_id, claimed_at, body)
+        values (gen_random_uuid(), $1, 'n', 'own', 'eve', $2::text::timestamptz, $3)"""
+    for values in POISON.values():
+        await conn.execute(insert, values)
+        with pytest.raises((LogConflict, KeyRefused)):
+            await sequence(pool, keys)
+        await conn.execute("delete from lineage.event_outbox")
+    await logged(pool, keys, 2)
+    assert await audit(conn) == []

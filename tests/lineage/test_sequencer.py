@@ -271,3 +271,31 @@ async def test_killed_at_random_moments_the_log_is_that_of_an_undisturbed_run(
         assert await audit(conn, kept=kept) == []
     assert (found.size, found.root) == (expected.size, expected.root)
     assert verify.parse_checkpoint(kept[-1]).size == expected.size
+
+
+async def test_without_the_published_checkpoint_the_newest_copy_counts(
+    pool: Pool, keys: Signer, published: Published, postgres: DatabaseSettings, template: str
+) -> None:
+    await logged(pool, keys, published, 1)
+    (published.folder / "published").unlink()
+    with cloned(postgres, template) as fresh:
+        async with await connect(fresh) as conn:
+            async with conn.transaction():
+                await log.append(conn, event(2))
+            with pytest.raises(LogConflict, match="set back"):
+                await sequence_batch(conn, keys, 10, published)
+    await logged(pool, keys, published, 3)
+    assert (published.folder / "published").is_file(), "made anew by the next checkpoint"
+
+
+@pytest.mark.parametrize("data", [b"", b"\xff\xfe", b"x", None], ids=["empty", "no text", "no note", "other lines"])
+async def test_a_published_checkpoint_that_cannot_be_read_stops_the_sequencer(
+    pool: Pool, keys: Signer, published: Published, data: bytes | None
+) -> None:
+    await logged(pool, keys, published, 1)
+    file = published.folder / "published"
+    file.write_bytes(file.read_bytes().replace(b"\n", b"\r\n") if data is None else data)
+    with pytest.raises(LogConflict, match="cannot be read"):
+        await logged(pool, keys, published, 2)
+    async with pool.connection() as conn:
+        assert [fault.code for fault in await audit(conn, kept=published.kept())] == ["kept-unreadable"]

@@ -73,6 +73,9 @@ async def test_openssl_confirms_the_stamp_of_a_checkpoint(
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert "Verification: OK" not in done.stdout
     assert await audit(conn) == []
+    await conn.execute("alter table lineage.checkpoint_stamp disable trigger all")
+    await conn.execute("update lineage.checkpoint_stamp set stamped_at = stamped_at - interval '1 day'")
+    assert [fault.code for fault in await audit(conn)] == ["stamp-time"]
 
 
 async def test_what_is_no_stamp_of_the_checkpoint_is_not_kept(

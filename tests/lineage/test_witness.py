@@ -119,6 +119,18 @@ def test_it_cosigns_what_goes_on_and_nothing_else(stand: Stand, keys: Signer, tm
     assert last.size == 5
 
 
+@pytest.mark.parametrize("state", [b"", b"\xff\xfe", b"x"], ids=["empty", "no text", "no note"])
+def test_what_it_has_seen_and_cannot_read_is_not_taken_for_a_new_log(
+    stand: Stand, keys: Signer, tmp_path: Path, state: bytes
+) -> None:
+    note = Log(keys).grow(b"a")
+    assert stand.post(0, [], note).status_code == 200
+    (file,) = tmp_path.glob("*.checkpoint")
+    file.write_bytes(state)
+    assert stand.post(0, [], note).status_code == 500
+    assert file.read_bytes() == state
+
+
 def test_it_knows_its_logs_and_their_keys(stand: Stand, keys: Signer, tmp_path: Path) -> None:
     mine = Log(keys)
     mine.grow(b"a")

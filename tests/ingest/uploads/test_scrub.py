@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from db.pools import Pool
 from ingest.settings import IngestSettings
 from ingest.uploads.model import Upload
-from ingest.uploads.scrub import Pace, StorageUnreadable, scrub
+from ingest.uploads.scrub import Pace, StorageUnreadable, _hashed, _put_aside, scrub
 from ingest.uploads.service import cog_path
 from lineage.sequencer import sequence
 from tests.ingest.uploads.test_removal import execute, ready
@@ -27,6 +28,21 @@ def settings(tmp_path: Path) -> IngestSettings:
 async def _events(pool: Pool) -> list[tuple[str, str, str | None]]:
     query = "select name, body::jsonb as body from lineage.event_outbox where kind = 'VERIFY' order by position"
     return [(row["body"]["check"], row["name"], row["body"].get("result")) for row in await execute(pool, query)]
+
+
+def test_what_is_no_file_in_a_raster_s_place_is_put_aside(tmp_path: Path) -> None:
+    """A folder there ended every run; a pipe, or a link to one, was read for ever."""
+    folder, pipe, link, lost = (tmp_path / "cogs" / name for name in ("folder", "pipe", "link", "lost"))
+    folder.mkdir(parents=True)
+    os.mkfifo(pipe)
+    link.symlink_to("/dev/zero")
+    lost.symlink_to(tmp_path / "nowhere")
+    (tmp_path / "cogs" / ".volume").touch()
+    for path in (folder, pipe, link, lost):
+        assert _hashed(path, Pace(FAST)) == (None, 0)
+        _put_aside(path, tmp_path / "damaged")
+        assert not path.exists(follow_symlinks=False)
+        assert (tmp_path / "damaged" / path.name).exists(follow_symlinks=False)
 
 
 async def test_a_damaged_raster_is_taken_out_of_service(
