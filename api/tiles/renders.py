@@ -44,7 +44,9 @@ def renders_router(root: str, path_dependency: Callable[..., Any]) -> APIRouter:
 
 
 def _parameters(item: pystac.Item) -> dict[str, JSON]:
-    return {name: as_parameters(render_of(item, name)) for name in names_of(item)}
+    """Of each hint; of an item without any what it is drawn by all the same."""
+    hints = {name: render_of(item, name) for name in names_of(item) or ["default"]}
+    return {name: as_parameters(hint) for name, hint in hints.items() if hint}
 
 
 def _here(root: str, item: pystac.Item) -> str:

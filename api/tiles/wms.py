@@ -159,11 +159,21 @@ async def _one(request: Request, layer: Shown, view: View, name: str, background
 
 
 async def _several(request: Request, layers: list[Shown], view: View, name: str, background: Colour | None) -> bytes:
+    late: list[ServiceError] = []
+
     async def ask(layer: Shown, query: Query) -> Answer | None:
-        return await _drawn(request, layer, query, view, "png")
+        try:
+            return await _drawn(request, layer, query, view, "png")
+        except ServiceError as error:
+            if error.status != 503:
+                raise
+            late.append(error)  # the others are shown
+            return None
 
     pixels, is_late = await laid_over(layers, request.app.state.mosaic_time_limit_s, ask)
-    if is_late:
+    if late and pixels is None:
+        raise late[0]
+    if late or is_late:
         note_partial(request, DEADLINE)
     if pixels is None:
         return await run_in_threadpool(blank, view.width, view.height, name, background)

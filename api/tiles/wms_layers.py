@@ -18,6 +18,8 @@ from api.tiles.wmts import place_named
 
 #: Layers of one picture: capabilities say so.
 MOST_SHOWN: Final = 8
+#: Rows that are mixed at once: eight bytes for each of their colours, for a moment.
+_ROWS: Final = 256
 Query = list[tuple[str, str]]
 
 
@@ -33,7 +35,7 @@ class Shown:
         """The query with no more time than is left for the whole picture; a layer of one item knows no such limit, and needs none."""
         told = [float(value) for name, value in self.query if name == "time_limit" and _is_number(value)]
         rest = [one for one in self.query if one[0] != "time_limit"]
-        return [*rest, ("time_limit", f"{min([seconds, *told]):.3f}")]
+        return [*rest, ("time_limit", repr(min([seconds, *told])))]
 
 
 def shown_in(asked: Asked, offer: Offer, parameter: str) -> list[Shown]:
@@ -104,15 +106,23 @@ def _over(png: bytes, ground: Pixels | None) -> Pixels:
 
 def over(picture: Pixels, ground: Pixels) -> Pixels:
     """A picture in RGBA over another of its size; exact where either is opaque or nothing."""
-    alpha = picture[..., 3]
-    is_whole, is_mixed = alpha == 255, (alpha > 0) & (alpha < 255)
-    found = np.where(is_whole[..., None], picture, ground)
-    if is_mixed.any():
-        top, below = picture[is_mixed].astype("float64"), ground[is_mixed].astype("float64")
-        share, rest = top[:, 3:] / 255, (1 - top[:, 3:] / 255) * below[:, 3:] / 255
-        colours = (top[:, :3] * share + below[:, :3] * rest) / (share + rest)
-        found[is_mixed] = np.rint(np.hstack([colours, (share + rest) * 255])).astype("uint8")
+    found = ground.copy()
+    for first in range(0, len(picture), _ROWS):
+        rows = slice(first, first + _ROWS)
+        _lay(picture[rows], found[rows])
     return found
+
+
+def _lay(top: Pixels, found: Pixels) -> None:
+    alpha = top[..., 3]
+    is_whole, is_mixed = alpha == 255, (alpha > 0) & (alpha < 255)
+    found[is_whole] = top[is_whole]
+    if is_mixed.any():
+        above, below = top[is_mixed].astype("float64"), found[is_mixed].astype("float64")
+        share = above[:, 3:] / 255
+        rest = (1 - share) * below[:, 3:] / 255
+        colours = (above[:, :3] * share + below[:, :3] * rest) / (share + rest)
+        found[is_mixed] = np.rint(np.hstack([colours, (share + rest) * 255])).astype("uint8")
 
 
 def encoded(pixels: Pixels, name: str, background: tuple[int, int, int] | None) -> bytes:

@@ -141,6 +141,11 @@ async def test_layers_share_the_time_of_one_picture() -> None:
     assert asked[-1] == 9
 
 
+def test_a_layer_for_which_there_was_no_time_is_missing_and_said_so(site: Site) -> None:
+    late = site.ask("owner", "GET", WMS, params={**MAP, "LAYERS": BOTH, "time_limit": "1e-320"})
+    assert late.status_code == 503  # nothing at all was drawn: an error, and not an empty picture
+
+
 @given(st.binary(min_size=32, max_size=32))
 def test_one_pixel_over_another_is_what_light_makes_of_it(data: bytes) -> None:
     top, ground = np.frombuffer(data, "uint8").reshape(2, 1, 4, 4).copy()

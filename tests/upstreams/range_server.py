@@ -14,7 +14,6 @@ from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-
 _LIES = frozenset({"gzip", "another range", "too short", "too long", "the whole file", "many parts"})
 
 
