@@ -64,6 +64,7 @@ from api.tiles.direct import DirectTiles
 from api.tiles.notes import PARTIAL
 from api.tiles.places import Places
 from api.tiles.remote import Remote
+from api.tiles.scaled import Scaled
 from api.tiles.versions import CollectionVersions, ItemVersions
 from api.tracing import is_traced
 from db import DatabaseSettings, resolve
@@ -220,9 +221,12 @@ def _in_front(app: Application, stac: FastAPI, raster: FastAPI, settings: ApiSet
         },
         settings,
         app.state.metrics,
-        None if is_traced() else DirectTiles(raster, reader_of(places), settings.max_picture_pixels),
+        None
+        if is_traced()
+        else DirectTiles(raster, reader_of(places), settings.max_picture_pixels, app.state.metrics.note_fallback),
     )
-    limited = Limited(tiles, app, limits, app.state.metrics) if limits.is_on else tiles
+    scaled = Scaled(tiles)
+    limited = Limited(scaled, app, limits, app.state.metrics) if limits.is_on else scaled
     identified = Identified(Signed(limited, raster), lambda: getattr(getattr(app.state, "parts", None), "people", None))
     return Measured(identified, app.state.metrics)
 

@@ -59,6 +59,11 @@ class Metrics:
         self.tile_bytes = Counter(
             "federator_tile_bytes_total", "Bytes of those tiles", ("outcome",), registry=self.registry
         )
+        self.fallbacks = Counter(
+            "federator_tile_fallbacks_total",
+            "Plain tiles left to FastAPI's route because of an error that was not expected, by its kind: to be looked at in the log",
+            ("error",), registry=self.registry,
+        )  # fmt: skip
         self._children: dict[tuple[str, ...], tuple[Any, ...]] = {}
 
     def note(self, area: str, route: str, method: str, status: str, seconds: float, size: int) -> None:
@@ -83,6 +88,10 @@ class Metrics:
             children = self._children[(outcome,)] = self.tiles.labels(outcome), self.tile_bytes.labels(outcome)
         children[0].inc()
         children[1].inc(size)
+
+    def note_fallback(self, error: str) -> None:
+        """Count a plain tile that could not be made quickly, by the name of the exception."""
+        self.fallbacks.labels(error).inc()
 
     def collected(self) -> CollectorRegistry:
         """What a scrape reads: with several processes what all of them have counted (prometheus_client's multiprocess mode)."""

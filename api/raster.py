@@ -47,6 +47,8 @@ from api.tiles.drawing import (
 )
 from api.tiles.encode import render_image
 from api.tiles.exists import OnceCarried
+from api.tiles.faults import UNFIT, is_raised_here
+from api.tiles.features import check_feature
 from api.tiles.found import as_item, leave_out_foreign, note_age
 from api.tiles.grids import GRIDS, Geometry, geometry_in
 from api.tiles.items import stored_item
@@ -61,7 +63,8 @@ from api.tiles.ogc import ogc_router
 from api.tiles.places import Places
 from api.tiles.reader import FastReader
 from api.tiles.remote import reader_of as remote_reader
-from api.tiles.rendering import note_version
+from api.tiles.rendering import note_readable, note_version
+from api.tiles.renders import renders_router
 from api.tiles.searches import search_mosaic_of, searches_router
 from api.tiles.tilesets import ItemTiles, MosaicTiles
 from api.tiles.wms import wms_router
@@ -102,6 +105,10 @@ def reader_of(places: Places) -> type[PgSTACReader]:
                 options.setdefault("threads", 1)  # in this thread, not in one that is made for it
             return super().tile(tile_x, tile_y, tile_z, assets, *rest, **options)
 
+        def feature(self, shape: Any, *rest: Any, **options: Any) -> ImageData:
+            check_feature(shape)
+            return super().feature(shape, *rest, **options)
+
         def _get_reader(self, asset_info: AssetInfo) -> type[BaseReader]:
             LEFT.set(self._left)  # several assets are read by threads of their own
             stop_if_left()
@@ -141,7 +148,7 @@ def item_of(
         if row is None:
             raise Problem(404, "NOT_FOUND", "there is no such item")
         document = stored_item(row)
-        leave_out_foreign(cursor, [document], row["principals"])
+        note_readable(request, *leave_out_foreign(cursor, [document], row["principals"]))
     note_private(request, is_private=not row["is_public"])
     note_version(request, row["version"])
     note_age(request, [document])
@@ -158,21 +165,8 @@ def _renders_of_mosaic(backend: Any) -> dict[str, dict[str, Any]]:
     return signed_links(layers_of_mosaic(backend.input, backend.request))
 
 
-#: What rio-tiler, titiler and numpy raise for options that do not fit each other, or the raster.
-_UNFIT: Final = (
-    ValueError,
-    IndexError,
-    TypeError,
-    KeyError,
-    AssertionError,
-    OverflowError,
-    ZeroDivisionError,
-    NotImplementedError,
-)
-
-
 async def _on_bad_option(request: Request, error: Exception) -> Response:
-    level = logging.WARNING if _is_raised_here(error) else logging.INFO
+    level = logging.WARNING if is_raised_here(error) else logging.INFO
     log.log(level, "option refused", extra={"path": request.scope["path"]}, exc_info=error)
     return answer(400, "INVALID_PARAMETER", "a band, range or option does not fit this raster")
 
@@ -180,15 +174,6 @@ async def _on_bad_option(request: Request, error: Exception) -> Response:
 async def _on_left(request: Request, error: Exception) -> Response:
     """Nobody reads it."""
     return Response(status_code=499)
-
-
-def _is_raised_here(error: Exception) -> bool:
-    """Whether our own code fell over, not a library that refused what it was given: that is a fault to be looked at."""
-    place = error.__traceback__
-    while place and place.tb_next:
-        place = place.tb_next
-    module = str(place.tb_frame.f_globals.get("__name__", "")) if place else ""
-    return module.partition(".")[0] == __name__.partition(".")[0] and not isinstance(error, ValueError)
 
 
 async def _on_empty(request: Request, error: Exception) -> Response:
@@ -209,7 +194,7 @@ def create_raster_app(settings: ApiSettings) -> TileApplication:
     app.state.mosaic_time_limit_s, app.state.most_pixels = settings.mosaic_time_limit_s, settings.max_picture_pixels
     add_handlers(app)
     app.add_middleware(FromAfar)
-    for kind in _UNFIT:
+    for kind in UNFIT:
         app.add_exception_handler(kind, _on_bad_option)
     app.add_exception_handler(ClientLeft, _on_left)
     for nothing in (NoAssetFoundError, EmptyMosaicError):
@@ -226,6 +211,7 @@ def _add_routes(app: FastAPI, settings: ApiSettings) -> None:
     root, places = settings.public_url.rstrip("/"), Places(settings, lambda: app.state.remote)
     item, collection, search = item_of, mosaic_of(settings), search_mosaic_of(settings)
     app.include_router(map_router(root, item))
+    app.include_router(renders_router(root, item))
     app.include_router(searches_router(settings, root))
     reader = reader_of(places)
     drawn = [drawing_of(one) for one in (item, collection, search)]

@@ -257,6 +257,8 @@ class TileCache:
             if not messages:
                 raise
         kept = _kept_of(messages, observation_of(scope).route, rendering.until)
+        if not rendering.is_of(state.audience):  # sharing has changed meanwhile: it is for who asked, as of now
+            return Made(messages, rendering.version, None, is_for_all=False)
         # Between the look at the version and the making of the tile the item may have become another one.
         if kept is None or not rendering.is_kept or (rendering.version or state.version) != state.version:
             return Made(messages, rendering.version, None, rendering.is_for_all)

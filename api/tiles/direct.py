@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import traceback
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -36,6 +37,7 @@ from api.render_hints import PREVIEW
 from api.stac.etags import etag_of
 from api.tiles.drawing import hint_named, hinted
 from api.tiles.encode import render_image
+from api.tiles.faults import is_fault
 from api.tiles.found import as_item, is_elsewhere, uploads_named
 from api.tiles.grids import GRIDS
 from api.tiles.items import stored_item
@@ -50,6 +52,8 @@ log = logging.getLogger(__name__)
 _ROUTE: Final = "/raster/collections/{collection_id}/items/{item_id}/tiles/{tileMatrixSetId}/{z}/{x}/{y}.{format}"
 #: Items that are kept parsed, and bytes of their JSON; in memory they take some five times as much.
 _MOST_ITEMS, _MOST_BYTES = 500, 16 * 2**20
+#: Kinds and places of faults that are told.
+_MOST_FAULTS: Final = 50
 
 Names = tuple[str, ...]
 
@@ -74,13 +78,21 @@ class DirectTiles:
     Args:
         raster: has the pool of the tile routes in `state.dbpool`.
         reader: of items, as the routes have it.
+        note_fault: counts an error that is a fault of ours, by its name; the route answers all the same, only slower.
     """
 
-    def __init__(self, raster: FastAPI, reader: type[PgSTACReader], most_pixels: int) -> None:
+    def __init__(
+        self,
+        raster: FastAPI,
+        reader: type[PgSTACReader],
+        most_pixels: int,
+        note_fault: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self._raster, self._most_pixels = raster, most_pixels
         self._reader = _own_only(reader)
         self._items: OrderedDict[tuple[Names, str, str], _Item | None] = OrderedDict()
         self._bytes = 0
+        self._note_fault, self._faults = note_fault, set[tuple[str, str]]()
         self._lock = threading.Lock()
 
     def work(
@@ -98,8 +110,24 @@ class DirectTiles:
             item = self._item(names, asker, state)
             return None if item is None else _picture(item, self._reader, tile, drawn)
         except Exception as error:  # noqa: BLE001 - the route meets the same, and knows what to say
-            log.debug("left to the route", extra={"reason": type(error).__name__})
+            self._note(error)
             return None
+
+    def _note(self, error: Exception) -> None:
+        """A fault is told once for its kind and its place: it comes with every tile."""
+        kind = type(error).__name__
+        if isinstance(error, _Elsewhere) or not is_fault(error):
+            log.debug("left to the route", extra={"reason": kind})
+            return
+        self._note_fault(kind)
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        place = kind, f"{last.filename}:{last.lineno}"
+        with self._lock:
+            is_new = place not in self._faults and len(self._faults) < _MOST_FAULTS
+            if is_new:
+                self._faults.add(place)
+        if is_new:
+            log.error("plain tiles fail and are left to the route", extra={"reason": kind}, exc_info=error)
 
     def _item(self, names: Names, asker: Asker, state: State) -> _Item | None:
         """The item of this version. None: it is another one by now, or what is shown of it is not told by its version alone."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -124,14 +124,21 @@ def is_elsewhere(documents: Sequence[JSON]) -> bool:
     return any(upload_of(href) is None for document in documents for href in hrefs_of(document))
 
 
-def leave_out_foreign(cursor: Any, documents: Sequence[JSON], principals: Sequence[str]) -> None:
-    """Take out of items the rasters of others that their assets name and that the caller may not read."""
+def leave_out_foreign(
+    cursor: Any, documents: Sequence[JSON], principals: Sequence[str]
+) -> tuple[Collection[object], Collection[object]]:
+    """Take out of items the rasters of others that their assets name and that the caller may not read.
+
+    Returns:
+        Uploads that are named, and those that he may read.
+    """
     if not (named := named_uploads(documents)):
-        return
+        return (), ()
     rows = cursor.execute(sql("sharing.readable_uploads"), (list(named), list(principals))).fetchall()
     readable = {one["id"] for one in rows}
     for document in documents:
         drop_foreign_assets(document, readable)
+    return named, readable
 
 
 def as_item(document: JSON) -> pystac.Item:

@@ -30,6 +30,7 @@ from titiler.core.dependencies import DefaultDependency
 from api.problems import Problem
 from api.render_hints import render_of
 from api.signed import note_private
+from api.tiles.features import check_feature
 from api.tiles.found import Found, items_in
 from api.tiles.laying import NOTHING_THERE, Laid, NothingLaid, lay
 from api.tiles.notes import DEADLINE, ITEMS, UNREADABLE, note_partial
@@ -162,6 +163,11 @@ class MosaicBackend(BaseBackend):
             return src.part(bbox, bounds_crs=bounds_crs, **rest)  # type: ignore[no-any-return]
 
         return self._picture(_area(tuple(bbox), bounds_crs), read, method, search_options or {})
+
+    def feature(self, shape: Any, *rest: Any, **options: Any) -> Any:
+        """The picture of an outline, and names of the items in it."""
+        check_feature(shape)
+        return super().feature(shape, *rest, **options)
 
     def preview(self, search_options: JSON | None = None, **options: Any) -> Any:
         """The picture of everything."""

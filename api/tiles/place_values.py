@@ -7,7 +7,7 @@ GML it reads in all versions, and guesses its schema (QgsGmlSchema::guessSchema)
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 import orjson
@@ -21,6 +21,18 @@ INFO_FORMATS: Final = ("application/json", GML, "text/plain")
 #: What the point routes would say of a place without pixels.
 NOWHERE: Final = b'{"assets":[]}'
 _NO_NAME: Final = re.compile(r"[^A-Za-z0-9_]")
+
+
+def together(found: Iterable[tuple[str, bytes]]) -> bytes:
+    """What point routes have answered of several layers, as one answer: each row says which layer it is of."""
+    rows: list[dict[str, Any]] = []
+    told: dict[str, Any] = {}
+    for layer, body in found:
+        values: dict[str, Any] = orjson.loads(body)
+        told.setdefault("coordinates", values.get("coordinates"))
+        own = {name: value for name, value in values.items() if name not in ("coordinates", "assets")}
+        rows += [{"layer": layer, **one} for one in values.get("assets", [own])]
+    return orjson.dumps({**told, "assets": rows})
 
 
 def told(body: bytes, media_type: str) -> Response:
@@ -40,7 +52,9 @@ def told(body: bytes, media_type: str) -> Response:
 
 
 def _row(found: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """The item of a mosaic, and each band's value."""
+    """The layer, where there are several, the item of a mosaic, and each band's value."""
+    if "layer" in found:
+        yield "layer", found["layer"]
     if "name" in found:
         yield "item", found["name"]
     yield from zip(found["band_names"], found["values"], strict=False)

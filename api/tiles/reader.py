@@ -28,6 +28,7 @@ from rio_tiler.utils import cast_to_sequence, non_alpha_indexes, output_size
 
 from api.problems import Problem
 from api.tiles import pixels
+from api.tiles.away import inmost, is_away, nothing_like
 from api.tiles.bounds import check_size
 from api.tiles.exists import OnceCarried
 from api.tiles.facts import NODATA, NONE, OTHER, Facts, facts_of, level_sizes
@@ -119,6 +120,12 @@ class FastReader(OnceCarried, Reader):
                 found.assets = [self.input]
                 return found.apply_expression(expression) if expression else found
         forget_errors()
+        if image is not None and self._key is not None and self._is_away(image):
+            pixel = super().part(
+                inmost(self.facts.bounds, self.transform), dst_crs=self.crs, bounds_crs=self.crs, indexes=indexes,
+                expression=expression, width=1, height=1, **kwargs,
+            )  # fmt: skip
+            return nothing_like(pixel, image.bounds, crs, (image.width, image.height))
         return super().part(
             bbox, dst_crs=dst_crs, bounds_crs=bounds_crs, indexes=indexes, expression=expression, max_size=max_size,
             height=height, width=width, buffer=buffer, **kwargs,
@@ -150,6 +157,9 @@ class FastReader(OnceCarried, Reader):
             return None
         facts = self.facts
         return place_of(facts.bounds, facts.crs, image.bounds, image.crs, (image.width, image.height))
+
+    def _is_away(self, image: Image) -> bool:
+        return is_away(image.bounds, image.crs, self.facts.bounds, self.facts.crs)
 
     def _all_bands(self) -> tuple[int, ...]:
         return self.facts.indexes if self._key is not None else tuple(non_alpha_indexes(self.dataset))

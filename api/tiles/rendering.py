@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from threading import Event
 from typing import Final
@@ -30,13 +31,22 @@ class Rendering:
         version: of what it was made of (`api.tiles.versions`); None: the route does not say.
         is_kept: False for what is to be made anew next time, as a coarse copy or a part.
         is_for_all: False for what its key does not wholly tell: whoever waits for an equal answer gets one of his own.
+        readable: uploads that the item's assets name, and those of them that the caller may read; None: the route does not say.
         until: when it is to be made anew, in seconds since 1970; None: as long as there is that version.
     """
 
     version: str | None = None
     is_kept: bool = True
     is_for_all: bool = True
+    readable: tuple[frozenset[str], frozenset[str]] | None = None
     until: float | None = None
+
+    def is_of(self, audience: str) -> bool:
+        """Whether what it shows is what callers of this audience (`api.tiles.versions.State`) may see."""
+        if self.readable is None:
+            return True
+        named, readable = self.readable
+        return readable == named & frozenset(audience.split(","))
 
 
 def rendering_of(scope: Scope) -> Rendering:
@@ -59,6 +69,11 @@ def note_foreign(request: Request) -> None:
     """Say that the answer shows rasters of other items, which may become private at any moment: it is for who asked now, and not kept."""
     note_unkept(request)
     rendering_of(request.scope).is_for_all = False
+
+
+def note_readable(request: Request, named: Iterable[object], readable: Iterable[object]) -> None:
+    """Say which uploads the item names, and which of them the caller may read at this moment: sharing may change while it is drawn."""
+    rendering_of(request.scope).readable = frozenset(map(str, named)), frozenset(map(str, readable))
 
 
 def note_until(request: Request, moment: float) -> None:

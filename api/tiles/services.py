@@ -86,9 +86,9 @@ def blank(width: int, height: int, name: str, background: tuple[int, int, int] |
     return drawn(array, name, with_mask=background is None)
 
 
-def drawn(array: Any, name: str, *, with_mask: bool) -> bytes:
-    """Bands of bytes as a picture; JPEG has no mask."""
-    image = ImageData(array)
+def drawn(array: Any, name: str, *, with_mask: bool, alpha: Any = None) -> bytes:
+    """Bands of bytes as a picture, with how opaque each pixel is where that is more than its mask; JPEG has no mask."""
+    image = ImageData(array, alpha_mask=alpha)
     if name == "avif":
         return avif.encode(image.data, image.mask if with_mask else None)
     return bytes(image.render(add_mask=with_mask and name != "jpeg", img_format=_DRIVERS[name]))

@@ -21,9 +21,10 @@ from starlette.responses import Response
 
 from api.tiles.inside import Answer, ask_inside
 from api.tiles.layers import Offer
-from api.tiles.place_values import INFO_FORMATS, NOWHERE, told
+from api.tiles.notes import DEADLINE, note_partial
+from api.tiles.place_values import INFO_FORMATS, NOWHERE, together, told
 from api.tiles.services import FORMATS, Asked, ServiceError, blank, drawn, page
-from api.tiles.wmts import place_named
+from api.tiles.wms_layers import MOST_SHOWN, Query, Shown, encoded, laid_over, shown_in
 
 _NAMES: Final = frozenset({
     "SERVICE", "REQUEST", "VERSION", "WMTVER", "LAYERS", "STYLES", "CRS", "SRS", "BBOX", "WIDTH", "HEIGHT", "FORMAT", "TRANSPARENT",
@@ -42,6 +43,9 @@ _CODES: Final = {
     "NO_SUCH_RENDER": "StyleNotDefined",
     "INVALID_DATETIME": "InvalidDimensionValue",
 }
+
+
+Colour = tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +121,7 @@ def _capabilities(request: Request, asked: Asked, offer: Offer, root: str) -> Re
         "infos": INFO_FORMATS,
         "crs": OFFERED,
         "most": MOST_SIDE,
+        "most_layers": MOST_SHOWN,
         "world": _box_of(layers),
     }
     return page("wms_1.3.0.xml" if is_new(asked) else "wms_1.1.1.xml", values)
@@ -134,21 +139,56 @@ async def _map(request: Request, asked: Asked, offer: Offer) -> Response:
     media_type = asked.need("FORMAT").split(";")[0].strip()
     if media_type not in FORMATS:
         raise ServiceError("InvalidFormat", "there is no such format", locator="FORMAT")
-    path, query = _layer(asked, offer, "LAYERS")
+    layers = shown_in(asked, offer, "LAYERS")
     view, background, name = _view(asked), _background(asked), FORMATS[media_type]
-    is_plain = background is None and name != "jpeg"
-    box = ",".join(repr(one) for one in view.box)
-    query = [*query, ("coord_crs", view.crs), ("dst_crs", view.crs)]
-    where = f"{path}/bbox/{box}/{view.width}x{view.height}.{name if is_plain else 'npy'}"
-    answer = await ask_inside(request, where, query)
-    if answer.status == 204 or answer.code in _EMPTY:
-        body = await run_in_threadpool(blank, view.width, view.height, name, background)
-        return Response(body, media_type=media_type)
-    _check(answer)
-    if is_plain:
-        return Response(answer.body, media_type=media_type)
-    body = await run_in_threadpool(_painted, answer.body, name, background or (255, 255, 255))
+    if len(layers) == 1:
+        body = await _one(request, layers[0], view, name, background)
+    else:
+        body = await _several(request, layers, view, name, background)
     return Response(body, media_type=media_type)
+
+
+async def _one(request: Request, layer: Shown, view: View, name: str, background: Colour | None) -> bytes:
+    is_plain = background is None and name != "jpeg"
+    answer = await _drawn(request, layer, layer.query, view, name if is_plain else "npy")
+    if answer is None:
+        return await run_in_threadpool(blank, view.width, view.height, name, background)
+    if is_plain:
+        return answer.body
+    return await run_in_threadpool(_painted, answer.body, name, background or (255, 255, 255))
+
+
+async def _several(request: Request, layers: list[Shown], view: View, name: str, background: Colour | None) -> bytes:
+    late: list[ServiceError] = []
+
+    async def ask(layer: Shown, query: Query) -> Answer | None:
+        try:
+            return await _drawn(request, layer, query, view, "png")
+        except ServiceError as error:
+            if error.status != 503:
+                raise
+            late.append(error)  # the others are shown
+            return None
+
+    pixels, is_late = await laid_over(layers, request.app.state.mosaic_time_limit_s, ask)
+    if late and pixels is None:
+        raise late[0]
+    if late or is_late:
+        note_partial(request, DEADLINE)
+    if pixels is None:
+        return await run_in_threadpool(blank, view.width, view.height, name, background)
+    return await run_in_threadpool(encoded, pixels, name, background)
+
+
+async def _drawn(request: Request, layer: Shown, query: Query, view: View, name: str) -> Answer | None:
+    """A layer's picture by its own route; None: it has no pixel there. Raises ServiceError."""
+    box = ",".join(repr(one) for one in view.box)
+    where = f"{layer.path}/bbox/{box}/{view.width}x{view.height}.{name}"
+    answer = await ask_inside(request, where, [*query, ("coord_crs", view.crs), ("dst_crs", view.crs)])
+    if answer.status == 204 or answer.code in _EMPTY:
+        return None
+    _check(answer)
+    return answer
 
 
 def _painted(pixels: bytes, name: str, background: tuple[int, int, int]) -> bytes:
@@ -174,7 +214,7 @@ async def _values(request: Request, asked: Asked, offer: Offer) -> Response:
     if kind not in INFO_FORMATS:
         raise ServiceError("InvalidFormat", f"values are given as {', '.join(INFO_FORMATS)}", locator="INFO_FORMAT")
     view = _view(asked)
-    path, query = _layer(asked, offer, "QUERY_LAYERS")
+    layers = shown_in(asked, offer, "QUERY_LAYERS")
     names = ("I", "J") if is_new(asked) else ("X", "Y")
     try:
         across, down = asked.whole(names[0], view.width - 1), asked.whole(names[1], view.height - 1)
@@ -183,25 +223,16 @@ async def _values(request: Request, asked: Asked, offer: Offer) -> Response:
     west, south, east, north = view.box
     x = west + (across + 0.5) * (east - west) / view.width
     y = north - (down + 0.5) * (north - south) / view.height
-    answer = await ask_inside(request, f"{path}/point/{x!r},{y!r}", [*query, ("coord_crs", view.crs)])
-    if answer.status == 204 or answer.code in _EMPTY:
+    found = []
+    for layer in layers:
+        answer = await ask_inside(request, f"{layer.path}/point/{x!r},{y!r}", [*layer.query, ("coord_crs", view.crs)])
+        if answer.status == 204 or answer.code in _EMPTY:
+            continue
+        _check(answer)
+        found.append((layer.name, answer.body))
+    if not found:
         return told(NOWHERE, kind)
-    _check(answer)
-    return told(answer.body, kind)
-
-
-def _layer(asked: Asked, offer: Offer, parameter: str) -> tuple[str, list[tuple[str, str]]]:
-    """Where the one layer is, and the query that draws it."""
-    names = asked.need(parameter).split(",")
-    if len(names) != 1:
-        raise ServiceError("LayerNotDefined", "one layer at a time", locator=parameter)
-    place = place_named(offer, names[0], parameter, "LayerNotDefined")
-    query = [*asked.others]
-    if (style := asked.get("STYLES")) not in ("", "default"):
-        query.append(("render", style))
-    if place.has_time and (moment := asked.get("TIME")):
-        query.append(("time", moment))
-    return place.path, query
+    return told(found[0][1] if len(layers) == 1 else together(found), kind)
 
 
 def _view(asked: Asked) -> View:

@@ -228,7 +228,7 @@ def test_wms_of_a_day_of_a_style_of_nothing_and_on_a_ground(site: Site) -> None:
     ("changed", "code"),
     [
         ({"LAYERS": "nothing-of-this"}, "LayerNotDefined"),
-        ({"LAYERS": "a,b"}, "LayerNotDefined"),
+        ({"LAYERS": "fields,b"}, "LayerNotDefined"),
         ({"STYLES": "none"}, "StyleNotDefined"),
         ({"CRS": "EPSG:1"}, "InvalidCRS"),
         ({"CRS": "EPSG:999999"}, "InvalidCRS"),

@@ -267,3 +267,63 @@ def test_items_are_kept_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     tiles._keep((("a", "c"), "", ""), None)
     assert len(tiles._items) == 3
     assert tiles._bytes == 80
+
+
+def test_a_fault_of_the_quick_way_was_not_seen_by_anybody(
+    ways: Ways, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: Any) -> None:
+        raise AttributeError("of ours")
+
+    def counted() -> float:
+        lines = ways.site.ask("admin", "GET", "/_mgmt/metrics").text.splitlines()
+        return sum(
+            float(line.split()[-1]) for line in lines if line.startswith('federator_tile_fallbacks_total{error="A')
+        )
+
+    path = f"/raster/collections/{FIELDS}/items/old/tiles/{INSIDE}.png"
+    monkeypatch.setattr(direct, "_picture", broken)
+    for number in (1, 2):
+        assert (
+            ways.site.ask("anonymous", "GET", path, params={"assets": "data", "rescale": f"0,{number}"}).status_code
+            == 200
+        )
+    assert counted() == 2
+    assert [one.message for one in caplog.records].count("plain tiles fail and are left to the route") == 1
+    monkeypatch.undo()  # what is asked wrongly is no fault
+    wrong = ways.site.ask("anonymous", "GET", path, params={"assets": "nope"})
+    assert (wrong.status_code, counted()) == (400, 2)
+
+
+def test_a_tile_at_2x_is_that_of_a_tilesize(ways: Ways) -> None:
+    base = f"/raster/collections/{FIELDS}/items/old/tiles/{INSIDE}"
+    asked = {"assets": "data|bidx=1", "rescale": "0,100"}
+
+    def tile(name: str, **more: str) -> bytes:
+        answer = ways.site.ask("anonymous", "GET", f"{base}{name}", params={**asked, **more})
+        assert answer.status_code == 200, answer.text
+        return answer.content
+
+    assert tile("@2x.png") == tile(".png", tilesize="512") != tile(".png")
+    assert tile("@1x.png") == tile(".png") == tile("@2x.png", tilesize="256")
+    assert tile("@2x") == tile("", tilesize="512")
+    mosaic = f"/raster/collections/{FIELDS}/tiles/{INSIDE}@2x.npy"
+    assert ways.site.ask("anonymous", "GET", mosaic, params=asked).headers["content-type"] == "application/x-binary"
+    assert ways.site.ask("anonymous", "GET", f"{base}@9x.png", params=asked).status_code == 400
+    for who, status in (("owner", 200), ("other", 404)):
+        path = f"/raster/collections/{SECRET}/items/hidden/tiles/{INSIDE}@2x.png"
+        assert ways.site.ask(who, "GET", path, params=asked).status_code == status
+
+
+def test_renders_lead_to_tilejson(ways: Ways) -> None:
+    base = f"/raster/collections/{FIELDS}/items/hinted/renders"
+    found = ways.site.done("anonymous", "GET", base)
+    assert found["renders"].keys() == HINTS.keys()
+    one = ways.site.done("anonymous", "GET", f"{base}/ndvi")
+    assert one == found["renders"]["ndvi"]
+    assert one["params"]["expression"] == NDVI["expression"]
+    links = [link for link in one["links"] if link["rel"] == "tilesets-map"]
+    told = ways.site.done("anonymous", "GET", links[0]["href"].replace("{tileMatrixSetId}", "WebMercatorQuad"))
+    assert "expression=" in told["tiles"][0]
+    assert ways.site.ask("anonymous", "GET", f"{base}/nope").status_code == 404
+    assert ways.site.ask("anonymous", "GET", "/raster/collections/secret/items/hidden/renders").status_code == 404

@@ -79,6 +79,12 @@ def problem_of(remote: Remote, url: str) -> Problem:
         ("206", "not-the-file"),
         ("many digits", "not-the-file"),
         ("to http://[", "not-the-file"),
+        ("gzip", "not-the-file"),
+        ("another range", "not-the-file"),
+        ("the whole file", "not-the-file"),
+        ("too short", "unreachable"),
+        ("too long", "unreachable"),
+        ("many parts", "unreachable"),
     ],
 )
 def test_a_fault_is_told_with_the_asset(folder: Path, fault: str, reason: str) -> None:

@@ -18,8 +18,8 @@ from starlette.types import Receive, Scope, Send
 
 from api.metrics import Metrics
 from api.settings import ApiSettings
-from api.tiles.cache import COLLECTION_PIXELS, TileCache
-from api.tiles.rendering import note_foreign
+from api.tiles.cache import COLLECTION_PIXELS, ITEM_PIXELS, TileCache
+from api.tiles.rendering import note_foreign, note_readable
 from api.tiles.versions import Asker, State
 from db.pools import open_pool
 from db.settings import DatabaseSettings
@@ -186,6 +186,32 @@ async def test_who_waits_for_a_picture_with_anothers_raster_gets_one_of_his_own(
             await asyncio.sleep(0)
         may_end.set()
         assert [(await one).content for one in (first, second)] == [b"1", b"2"]
+
+
+async def test_a_tile_with_anothers_raster_was_kept_for_whom_it_was_for_before_sharing_changed(tmp_path: Path) -> None:
+    """It is public for a moment, while a tile is drawn for who could not read it; he must not find it later."""
+    shown: list[str] = ["one", "two"]
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        note_readable(Request(scope), ["one", "two"], shown)
+        body = "+".join(shown).encode()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"image/png")]})
+        await send({"type": "http.response.body", "body": body})
+
+    class One:
+        async def state(self, names: tuple[str, ...], asker: Asker) -> State | None:
+            return State("1", True, "one,of-another-item")
+
+    cache = TileCache(app, {ITEM_PIXELS: One()}, ApiSettings(data_dir=tmp_path, tile_cache_bytes=0), Metrics())
+    cache.open("db")
+    path = "/raster/collections/a/items/b/tiles/WebMercatorQuad/0/0/0.png"
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(cache), base_url="http://here") as http:
+        assert (await http.get(path)).content == b"one+two"
+        shown.remove("two")
+        assert [(await http.get(path)).content for _ in range(2)] == [b"one", b"one"]
+        shown.append("two")
+        assert (await http.get(path)).content == b"one"
+    cache.close()
 
 
 def test_other_processes_find_tiles_on_disk_and_do_not_trust_damaged_ones(site: Site) -> None:

@@ -26,7 +26,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "visibility.md"
 #: What is put in the place of a path's parameter that names neither collection nor item.
 PLACES = {
     "source_id": SOURCE, "format": "png", "tileMatrixSetId": "WebMercatorQuad", "z": "0", "x": "0", "y": "0", "minx": "0.1", "miny": "0.1",
-    "maxx": "0.9", "maxy": "0.9", "lon": "0.5", "lat": "0.5", "width": "8", "height": "8", "colorMapId": "viridis",
+    "maxx": "0.9", "maxy": "0.9", "lon": "0.5", "lat": "0.5", "width": "8", "height": "8", "colorMapId": "viridis", "render_id": "default",
     "algorithmId": "hillshade", "search_id": "0" * 32,
     "user_name": "ann", "group_name": "surveyors", "key_id": "none", "level": "0", "path": "000", "size": "1",
 }  # fmt: skip

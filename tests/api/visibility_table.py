@@ -133,7 +133,8 @@ RULES = (
             f"GET /stac{_ITEM}",
             f"GET {_CATALOG}{_ITEM}",
             *_under(
-                f"/raster{_ITEM}", "/info", "/info.geojson", "/assets", "/asset_statistics", "/statistics", "/tiles",
+                f"/raster{_ITEM}", "/info", "/info.geojson", "/renders", "/renders/{render_id}", "/assets", "/asset_statistics",
+                "/statistics", "/tiles",
                 "/tiles/{tileMatrixSetId}", "/tiles/{tileMatrixSetId}/{z}/{x}/{y}",
                 "/tiles/{tileMatrixSetId}/{z}/{x}/{y}.{format}", "/map", "/{tileMatrixSetId}/map.html",
                 "/{tileMatrixSetId}/tilejson.json", "/point/{lon},{lat}", "/preview", "/preview.{format}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import hashlib
 import re
 import threading
@@ -12,6 +13,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+
+_LIES = frozenset({"gzip", "another range", "too short", "too long", "the whole file", "many parts"})
 
 
 @dataclass
@@ -121,11 +124,31 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", "0")
             self.end_headers()
             return True
+        if fault in _LIES:
+            self._lie(fault)
+            return True
         if fault == "hang up":
             self.close_connection = True
             self.connection.close()
             return True
         return False
+
+    def _lie(self, fault: str) -> None:
+        """A part that is not what its headers say, or not what was asked for."""
+        body = gzip.compress(bytes(5000)) if fault == "gzip" else bytes(5000)
+        first = 70_000 if fault == "another range" else 0
+        claimed = {"too short": 90_000, "too long": len(body) - 1000}.get(fault, len(body))
+        self.close_connection = True
+        self.send_response(200 if fault == "the whole file" else 206)
+        self.send_header("Content-Range", f"bytes {first}-{first + claimed - 1}/100000")
+        self.send_header("Content-Length", str(claimed))
+        if fault == "gzip":
+            self.send_header("Content-Encoding", "gzip")
+        if fault == "many parts":
+            self.send_header("Content-Type", "multipart/byteranges; boundary=x")
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            self.wfile.write(body)
 
     def _plain(self, status: int, body: bytes) -> None:
         self.send_response(status)
