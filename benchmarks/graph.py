@@ -31,7 +31,8 @@ from ingest.store import lock_items, write_items
 from lineage import graph, trace
 from lineage.ids import uuid7
 from lineage.names import item_id
-from lineage.projector import project_batch, rebuild
+from lineage.projector import project_batch
+from lineage.rebuilding import rebuild
 from lineage.visibility import EVERYTHING
 
 #: Children of one parent; ten layers of a hundred, each child with three parents.

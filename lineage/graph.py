@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import batched, pairwise
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
+import orjson
 from psycopg.rows import TupleRow, tuple_row
 
 from db.pools import Connection
@@ -138,23 +141,25 @@ def _places(items: Any) -> tuple[tuple[str, str, str], ...]:
 
 async def walk(conn: Connection, roots: Sequence[Node], *, upward: bool, wanted: Filter) -> AsyncIterator[Found]:
     """Breadth first, each node once and each edge once; the roots come first, without an edge."""
-    async for some in _walk(conn, roots, upward=upward, wanted=wanted):
-        for found in some:
-            yield found
+    async with aclosing(portions(conn, roots, upward=upward, wanted=wanted)) as walked:
+        async for some in walked:
+            for found in some:
+                yield found
 
 
-async def _walk(
+async def portions(
     conn: Connection, roots: Sequence[Node], *, upward: bool, wanted: Filter
-) -> AsyncIterator[Sequence[Found]]:
-    """`walk` by portions."""
+) -> AsyncGenerator[Sequence[Found]]:
+    """`walk` by portions. Whoever leaves before the end closes it (`aclosing`): the next portion is on its way on the connection."""
     first = {root.id: root for root in reversed(roots)}
     frontier = list(dict.fromkeys(root.id for root in roots))
     yield [Found(first[one], None) for one in frontier]
     seen = set(frontier)
     for depth in range(1, wanted.depth + 1):
         following: list[str] = []
-        async for rows in _pages(conn, frontier, upward=upward, wanted=wanted):
-            yield _met(rows, seen, following, depth if upward else -depth)
+        async with aclosing(_pages(conn, frontier, upward=upward, wanted=wanted)) as pages:
+            async for rows in pages:
+                yield _met(rows, seen, following, depth if upward else -depth)
         frontier = following
         if not frontier:
             return
@@ -163,19 +168,22 @@ async def _walk(
 def _met(rows: Sequence[TupleRow], seen: set[str], following: list[str], depth: int) -> list[Found]:
     """The edges of one portion, and the nodes that were not met before; those from which the walk goes on are added to `following`."""
     found: list[Found] = []
-    hidden: set[str] = set()
+    end = 1 if depth > 0 else 0
     for row in rows:
-        link, shown = _link_of(row), row[-1]
-        other = link.parent if depth > 0 else link.child
+        shown = row[-1]
         if shown == "hidden":
-            if other in hidden:
+            link = _hidden(row)
+            other = link.parent
+            if other in seen:
                 continue  # several look like one
-            hidden.add(other)
+        else:
+            # What `Link._make` does after a look at the number of values, for each of very many.
+            link, other = tuple.__new__(Link, row[:9]), row[end]
         if other in seen:
-            found.append(Found(None, link))
+            found.append(tuple.__new__(Found, (None, link)))
             continue
         seen.add(other)
-        found.append(Found(_node_of(row, other, depth), link))
+        found.append(tuple.__new__(Found, (_node_of(row, other, depth), link)))
         if shown == "whole":
             following.append(other)
     return found
@@ -183,16 +191,35 @@ def _met(rows: Sequence[TupleRow], seen: set[str], following: list[str], depth: 
 
 async def _pages(
     conn: Connection, frontier: Sequence[str], *, upward: bool, wanted: Filter
-) -> AsyncIterator[list[TupleRow]]:
-    """The edges of a whole level, in portions."""
-    if len(frontier) == 1 and not upward:
-        ends = await (await conn.execute(sql("graph.page_ends"), (frontier[0],))).fetchall()
-        bounds = [None, *dict.fromkeys(row["child"] for row in ends), None]
-        for pair in pairwise(bounds):
-            yield await _step(conn, frontier, upward=False, wanted=wanted, between=pair)
+) -> AsyncGenerator[list[TupleRow]]:
+    """The edges of a whole level, in portions. While one is looked at, PostgreSQL is at the next."""
+    following: asyncio.Task[list[TupleRow]] | None = None
+    try:
+        async for some, between in _bounds(conn, frontier, upward=upward):
+            asked, following = following, None
+            rows = await asked if asked else None
+            following = asyncio.create_task(_step(conn, some, upward=upward, wanted=wanted, between=between))
+            if rows is not None:
+                yield rows
+        if following:
+            asked, following = following, None
+            yield await asked
+    finally:
+        if following:  # nobody else may find the connection at work
+            await asyncio.wait({following})
+
+
+async def _bounds(
+    conn: Connection, frontier: Sequence[str], *, upward: bool
+) -> AsyncIterator[tuple[Sequence[str], tuple[UUID | None, UUID | None]]]:
+    """Portions of a level: entities, and between which children of theirs."""
+    if upward or len(frontier) > 1:
+        for some in batched(frontier, _FRONTIER):
+            yield some, (None, None)
         return
-    for some in batched(frontier, _FRONTIER):
-        yield await _step(conn, some, upward=upward, wanted=wanted)
+    ends = await (await conn.execute(sql("graph.page_ends"), (frontier[0],))).fetchall()
+    for pair in pairwise([None, *dict.fromkeys(row["child"] for row in ends), None]):
+        yield frontier, pair
 
 
 async def _step(
@@ -212,22 +239,27 @@ async def _step(
         return await (await cursor.execute(sql("graph.step"), parameters)).fetchall()
 
 
-def _shown(row: TupleRow) -> str:
-    return row[-1]  # type: ignore[no-any-return]
-
-
 def _link_of(row: TupleRow) -> Link:
-    if _shown(row) == "hidden":
-        child, _, role, assertion = row[:4]
-        return Link(child, f"hidden:{child}", role, assertion, 0.0, "", None)
-    return Link._make(row[:9])
+    return _hidden(row) if row[-1] == "hidden" else Link._make(row[:9])
+
+
+def _hidden(row: TupleRow) -> Link:
+    """An edge to a parent that the caller may not see."""
+    child, _, role, assertion = row[:4]
+    return Link(child, f"hidden:{child}", role, assertion, 0.0, "", None)
 
 
 def _node_of(row: TupleRow, identity: str, depth: int) -> Node:
     kind, name, items, shown = row[9:]
     if shown == "hidden":
         return Node(identity, "redacted", None, (), depth)
-    return Node(identity, kind, name, _places(items) if shown == "whole" else (), depth)
+    return Node(identity, kind, name, _told_places(items) if items and shown == "whole" else (), depth)
+
+
+def _told_places(items: str) -> tuple[tuple[str, str, str], ...]:
+    """In the order of collections and items."""
+    places = orjson.loads(items)
+    return (tuple(places[0]),) if len(places) == 1 else tuple(sorted(tuple(one) for one in places))
 
 
 async def gather(
@@ -243,18 +275,19 @@ async def gather(
     for upward in (True, False):
         if direction not in ("both", "up" if upward else "down"):
             continue
-        async for some in _walk(conn, roots, upward=upward, wanted=wanted):
-            for node, link in some:
-                if node is not None and node.id not in met:
-                    if number >= skip + limit:
-                        graph.truncated = True
-                        return graph
-                    met.add(node.id)
-                    number += 1
-                    if number > skip:
-                        graph.nodes.append(node)
-                if link is not None and number > skip:
-                    graph.links.append(link)
+        async with aclosing(portions(conn, roots, upward=upward, wanted=wanted)) as walked:
+            async for some in walked:
+                for node, link in some:
+                    if node is not None and node.id not in met:
+                        if number >= skip + limit:
+                            graph.truncated = True
+                            return graph
+                        met.add(node.id)
+                        number += 1
+                        if number > skip:
+                            graph.nodes.append(node)
+                    if link is not None and number > skip:
+                        graph.links.append(link)
     return graph
 
 
@@ -295,9 +328,9 @@ class _Way:
         self._frontier = []
         for row in rows:
             link = _link_of(row)
-            if _shown(row) != "hidden" and link.parent not in self.nodes:
+            if row[-1] != "hidden" and link.parent not in self.nodes:
                 self.nodes[link.parent], self._links[link.parent] = _node_of(row, link.parent, self._depth), link
-                if _shown(row) == "whole":
+                if row[-1] == "whole":
                     self._frontier.append(link.parent)
         return self._graph() if self._goal.id in self.nodes else None
 
