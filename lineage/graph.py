@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import batched, pairwise
+from itertools import batched, pairwise, zip_longest
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
@@ -22,7 +22,10 @@ from lineage.rules import ASSERTIONS, AUX, ROLES
 Direction = Literal["up", "down", "both"]
 #: Auxiliary files are parents of 10^5 products: they are shown when they are asked for.
 USUAL_ROLES = tuple(role for role in ROLES if role != AUX)
+#: Entities, and between which children of theirs.
+_Portion = tuple[tuple[str, ...], tuple[UUID | None, UUID | None]]
 _FRONTIER = 500  # entities that are asked for at once: the first come early, and a step takes some milliseconds
+_PAGE = 1000  # the same of the children of one
 MAX_DEPTH = 100
 
 
@@ -58,6 +61,8 @@ class Node(NamedTuple):
     @property
     def status(self) -> str:
         """current before superseded before withdrawn before deleted, of all places; "unknown" of what is in no catalogue."""
+        if len(self.places) == 1:
+            return self.places[0][2]
         order = ("current", "superseded", "withdrawn", "deleted")
         return min((place[2] for place in self.places), key=order.index, default="unknown")
 
@@ -154,19 +159,27 @@ async def portions(
     first = {root.id: root for root in reversed(roots)}
     frontier = list(dict.fromkeys(root.id for root in roots))
     yield [Found(first[one], None) for one in frontier]
-    seen = set(frontier)
-    for depth in range(1, wanted.depth + 1):
-        following: list[str] = []
-        async with aclosing(_pages(conn, frontier, upward=upward, wanted=wanted)) as pages:
-            async for rows in pages:
-                yield _met(rows, seen, following, depth if upward else -depth)
-        frontier = following
-        if not frontier:
-            return
+    seen, ahead = set(frontier), _Ahead(conn, upward, wanted)
+    async with aclosing(ahead):
+        for depth in range(1, wanted.depth + 1):
+            following: list[str] = []
+            async for rows in ahead.level(frontier):
+                following += _those_to_go_on_from(rows, seen, 1 if upward else 0)
+                if depth < wanted.depth:
+                    ahead.ask_for(following)
+                yield _met(rows, seen, depth if upward else -depth)
+            frontier = following
+            if not frontier:
+                return
 
 
-def _met(rows: Sequence[TupleRow], seen: set[str], following: list[str], depth: int) -> list[Found]:
-    """The edges of one portion, and the nodes that were not met before; those from which the walk goes on are added to `following`."""
+def _those_to_go_on_from(rows: Sequence[TupleRow], seen: set[str], end: int) -> Iterable[str]:
+    """Of the nodes that were not met before those that the caller sees whole, in their order."""
+    return dict.fromkeys([row[end] for row in rows if row[-1] == "whole" and row[end] not in seen])
+
+
+def _met(rows: Sequence[TupleRow], seen: set[str], depth: int) -> list[Found]:
+    """The edges of one portion, and the nodes that were not met before."""
     found: list[Found] = []
     end = 1 if depth > 0 else 0
     for row in rows:
@@ -184,42 +197,61 @@ def _met(rows: Sequence[TupleRow], seen: set[str], following: list[str], depth: 
             continue
         seen.add(other)
         found.append(tuple.__new__(Found, (_node_of(row, other, depth), link)))
-        if shown == "whole":
-            following.append(other)
     return found
 
 
-async def _pages(
-    conn: Connection, frontier: Sequence[str], *, upward: bool, wanted: Filter
-) -> AsyncGenerator[list[TupleRow]]:
-    """The edges of a whole level, in portions. While one is looked at, PostgreSQL is at the next."""
-    following: asyncio.Task[list[TupleRow]] | None = None
-    try:
-        async for some, between in _bounds(conn, frontier, upward=upward):
-            asked, following = following, None
-            rows = await asked if asked else None
-            following = asyncio.create_task(_step(conn, some, upward=upward, wanted=wanted, between=between))
-            if rows is not None:
-                yield rows
-        if following:
-            asked, following = following, None
-            yield await asked
-    finally:
-        if following:  # nobody else may find the connection at work
-            await asyncio.wait({following})
+class _Ahead:
+    """Steps of a walk: while the rows of one are looked at, PostgreSQL is at the next."""
 
+    def __init__(self, conn: Connection, upward: bool, wanted: Filter) -> None:
+        self._conn, self._upward, self._wanted = conn, upward, wanted
+        self._asked: tuple[_Portion, asyncio.Task[list[TupleRow]]] | None = None
+        self._is_whole = False
 
-async def _bounds(
-    conn: Connection, frontier: Sequence[str], *, upward: bool
-) -> AsyncIterator[tuple[Sequence[str], tuple[UUID | None, UUID | None]]]:
-    """Portions of a level: entities, and between which children of theirs."""
-    if upward or len(frontier) > 1:
-        for some in batched(frontier, _FRONTIER):
-            yield some, (None, None)
-        return
-    ends = await (await conn.execute(sql("graph.page_ends"), (frontier[0],))).fetchall()
-    for pair in pairwise([None, *dict.fromkeys(row["child"] for row in ends), None]):
-        yield frontier, pair
+    async def level(self, frontier: Sequence[str]) -> AsyncIterator[list[TupleRow]]:
+        """The edges of a whole level, in portions."""
+        portions = await self._portions(frontier)
+        self._is_whole = len(portions) == 1
+        for portion, following in zip_longest(portions, portions[1:]):
+            rows = await self._rows(portion)
+            if following:
+                self._ask(following)
+            yield rows
+
+    async def _portions(self, frontier: Sequence[str]) -> list[_Portion]:
+        if self._upward or len(frontier) > 1:
+            return [(some, (None, None)) for some in batched(frontier, _FRONTIER)]
+        ends = await (await self._conn.execute(sql("graph.page_ends"), (frontier[0], _PAGE))).fetchall()
+        bounds = [None, *dict.fromkeys(row["child"] for row in ends), None]
+        return [((frontier[0],), pair) for pair in pairwise(bounds)]
+
+    def ask_for(self, frontier: Sequence[str]) -> None:
+        """Begin with the next level, when the present one was one portion, so that the next is known before its turn."""
+        if not self._is_whole:
+            return
+        if (self._upward and frontier) or len(frontier) > 1:
+            self._ask((tuple(frontier[:_FRONTIER]), (None, None)))
+
+    def _ask(self, portion: _Portion) -> None:
+        some, between = portion
+        step = _step(self._conn, some, upward=self._upward, wanted=self._wanted, between=between)
+        # Eager: the question is sent before whoever gets the last rows looks at them.
+        self._asked = portion, asyncio.Task(step, loop=asyncio.get_running_loop(), eager_start=True)
+
+    async def _rows(self, portion: _Portion) -> list[TupleRow]:
+        if self._asked is None:
+            self._ask(portion)
+        assert self._asked is not None
+        assert self._asked[0] == portion
+        rows = await self._asked[1]
+        self._asked = None
+        return rows
+
+    async def aclose(self) -> None:
+        """Nobody else may find the connection at work."""
+        if self._asked is not None:
+            await asyncio.wait({self._asked[1]})
+            self._asked[1].cancelled() or self._asked[1].exception()
 
 
 async def _step(

@@ -136,8 +136,8 @@ select child::text, parent::text, role, assertion, confidence, rule, seq, run::t
 from lineage.step_told($1::uuid[], $2, $3::text[], $4, $5::real, $6::text[], $7::text[], $8::uuid, $9::uuid);
 
 -- name: page_ends
--- Every 1,000th child of an entity, so that the first of very many need not wait for the last.
-select child from (select child, row_number() over (order by child) as number from lineage.edge where parent = $1) as c where number % 1000 = 0;
+-- Every n-th child of an entity, so that the first of very many need not wait for the last.
+select child from (select child, row_number() over (order by child) as number from lineage.edge where parent = $1) as c where number % $2 = 0;
 
 -- name: known
 -- Where walks may begin.
