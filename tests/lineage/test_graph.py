@@ -158,6 +158,17 @@ async def test_parents_behind_hashes_are_found_again_also_in_the_first_batch(poo
         assert await rows(conn) == first
 
 
+async def test_who_writes_does_not_wait_for_a_rebuild(pool: Pool, keys: Signer) -> None:
+    await tell(pool, keys, registered(L1C))
+    async with pool.connection() as conn, conn.transaction():
+        await rebuild(conn)
+        async with pool.connection() as other, other.transaction():
+            await other.execute(b"set local lock_timeout = '1s'")
+            await log.append(other, registered(L2A))
+        assert await sequence(pool, keys) == 1
+    assert await project(pool) == 1
+
+
 async def test_an_event_that_cannot_be_read_leaves_the_graph_as_it_was(conn: Connection) -> None:
     await fill(conn, 3, 30)
     await project_batch(conn, 100)
