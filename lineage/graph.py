@@ -145,7 +145,7 @@ def _places(items: Any) -> tuple[tuple[str, str, str], ...]:
 
 
 async def walk(conn: Connection, roots: Sequence[Node], *, upward: bool, wanted: Filter) -> AsyncIterator[Found]:
-    """Breadth first, each node once and each edge once; the roots come first, without an edge."""
+    """Breadth first, each node once and each edge once; the roots come first, without an edge. For who goes to the end; see `portions`."""
     async with aclosing(portions(conn, roots, upward=upward, wanted=wanted)) as walked:
         async for some in walked:
             for found in some:
