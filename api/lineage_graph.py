@@ -24,7 +24,7 @@ from db.pools import Connection
 from db.queries import sql
 from lineage import graph, multihash
 from lineage.formats import FORMATS, native
-from lineage.formats.value import edge_of, node_of
+from lineage.impact import lines as impact_lines
 from lineage.names import product_id
 
 router = APIRouter(prefix="/lineage/v1", tags=["lineage"])
@@ -233,24 +233,12 @@ async def _lines(
     parts: Parts, roots: list[graph.Node], wanted: graph.Filter, mine: str | None, asked: Walk
 ) -> AsyncGenerator[bytes]:
     """The lines of `/impact`."""
-    number, sent, is_truncated = 0, 0, False
     async with parts.pool.connection() as conn:
         own = await _own(conn, mine) if mine is not None else None
-        async for found in graph.walk(conn, roots, upward=False, wanted=wanted):
-            if found.node is None or found.link is None:
-                continue
-            if number >= MAX_STREAMED + asked.skip:
-                is_truncated = True
-                break
-            number += 1
-            if number <= asked.skip or (own is not None and found.node.id not in own):
-                continue
-            sent += 1
-            yield orjson.dumps({"node": node_of(found.node), "via": edge_of(found.link)}) + b"\n"
-    done: dict[str, Any] = {"nodes": sent, "as_of": wanted.as_of, "truncated": is_truncated}
-    if is_truncated:
-        done["next"] = {"skip": number, "as_of": wanted.as_of}
-    yield orjson.dumps({"done": done}) + b"\n"
+        told = impact_lines(conn, roots, wanted, skip=asked.skip, limit=MAX_STREAMED, own=own)
+        async with aclosing(told) as lines:
+            async for some in lines:
+                yield some
 
 
 async def _own(conn: Connection, owner: str) -> set[str]:

@@ -12,7 +12,8 @@ from psycopg import AsyncConnection
 
 from db.queries import sql
 from lineage.audit import uncomparable
-from lineage.projector import BATCH, project_batch, rebuild
+from lineage.projector import BATCH, project_batch
+from lineage.rebuilding import rebuild
 from lineage.verify import Fault
 
 Row = dict[str, Any]

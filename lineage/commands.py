@@ -22,9 +22,10 @@ from lineage.errors import LineageError
 from lineage.export import export
 from lineage.history import events_of, keys, newest_note, note_of
 from lineage.keys import load_signer
-from lineage.projector import BATCH, project_batch, rebuild
+from lineage.projector import BATCH, project_batch
 from lineage.proof import bundle
 from lineage.published import Published, text_of
+from lineage.rebuilding import rebuild
 from lineage.sequencer import sequence_batch
 from lineage.settings import LineageSettings
 from lineage.verify import Checkpoint, Fault, Unreadable, fork_evidence, parse_checkpoint

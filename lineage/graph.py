@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import batched, pairwise
+from itertools import batched, pairwise, zip_longest
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
+import orjson
 from psycopg.rows import TupleRow, tuple_row
 
 from db.pools import Connection
@@ -19,7 +22,10 @@ from lineage.rules import ASSERTIONS, AUX, ROLES
 Direction = Literal["up", "down", "both"]
 #: Auxiliary files are parents of 10^5 products: they are shown when they are asked for.
 USUAL_ROLES = tuple(role for role in ROLES if role != AUX)
+#: Entities, and between which children of theirs.
+_Portion = tuple[tuple[str, ...], tuple[UUID | None, UUID | None]]
 _FRONTIER = 500  # entities that are asked for at once: the first come early, and a step takes some milliseconds
+_PAGE = 1000  # the same of the children of one
 MAX_DEPTH = 100
 
 
@@ -55,6 +61,8 @@ class Node(NamedTuple):
     @property
     def status(self) -> str:
         """current before superseded before withdrawn before deleted, of all places; "unknown" of what is in no catalogue."""
+        if len(self.places) == 1:
+            return self.places[0][2]
         order = ("current", "superseded", "withdrawn", "deleted")
         return min((place[2] for place in self.places), key=order.index, default="unknown")
 
@@ -137,62 +145,113 @@ def _places(items: Any) -> tuple[tuple[str, str, str], ...]:
 
 
 async def walk(conn: Connection, roots: Sequence[Node], *, upward: bool, wanted: Filter) -> AsyncIterator[Found]:
-    """Breadth first, each node once and each edge once; the roots come first, without an edge."""
-    async for some in _walk(conn, roots, upward=upward, wanted=wanted):
-        for found in some:
-            yield found
+    """Breadth first, each node once and each edge once; the roots come first, without an edge. For who goes to the end; see `portions`."""
+    async with aclosing(portions(conn, roots, upward=upward, wanted=wanted)) as walked:
+        async for some in walked:
+            for found in some:
+                yield found
 
 
-async def _walk(
+async def portions(
     conn: Connection, roots: Sequence[Node], *, upward: bool, wanted: Filter
-) -> AsyncIterator[Sequence[Found]]:
-    """`walk` by portions."""
+) -> AsyncGenerator[Sequence[Found]]:
+    """`walk` by portions. Whoever leaves before the end closes it (`aclosing`): the next portion is on its way on the connection."""
     first = {root.id: root for root in reversed(roots)}
     frontier = list(dict.fromkeys(root.id for root in roots))
     yield [Found(first[one], None) for one in frontier]
-    seen = set(frontier)
-    for depth in range(1, wanted.depth + 1):
-        following: list[str] = []
-        async for rows in _pages(conn, frontier, upward=upward, wanted=wanted):
-            yield _met(rows, seen, following, depth if upward else -depth)
-        frontier = following
-        if not frontier:
-            return
+    seen, ahead = set(frontier), _Ahead(conn, upward, wanted)
+    async with aclosing(ahead):
+        for depth in range(1, wanted.depth + 1):
+            following: list[str] = []
+            async for rows in ahead.level(frontier):
+                following += _those_to_go_on_from(rows, seen, 1 if upward else 0)
+                if depth < wanted.depth:
+                    ahead.ask_for(following)
+                yield _met(rows, seen, depth if upward else -depth)
+            frontier = following
+            if not frontier:
+                return
 
 
-def _met(rows: Sequence[TupleRow], seen: set[str], following: list[str], depth: int) -> list[Found]:
-    """The edges of one portion, and the nodes that were not met before; those from which the walk goes on are added to `following`."""
+def _those_to_go_on_from(rows: Sequence[TupleRow], seen: set[str], end: int) -> Iterable[str]:
+    """Of the nodes that were not met before those that the caller sees whole, in their order."""
+    return dict.fromkeys([row[end] for row in rows if row[-1] == "whole" and row[end] not in seen])
+
+
+def _met(rows: Sequence[TupleRow], seen: set[str], depth: int) -> list[Found]:
+    """The edges of one portion, and the nodes that were not met before."""
     found: list[Found] = []
-    hidden: set[str] = set()
+    end = 1 if depth > 0 else 0
     for row in rows:
-        link, shown = _link_of(row), row[-1]
-        other = link.parent if depth > 0 else link.child
+        shown = row[-1]
         if shown == "hidden":
-            if other in hidden:
+            link = _hidden(row)
+            other = link.parent
+            if other in seen:
                 continue  # several look like one
-            hidden.add(other)
+        else:
+            # What `Link._make` does after a look at the number of values, for each of very many.
+            link, other = tuple.__new__(Link, row[:9]), row[end]
         if other in seen:
-            found.append(Found(None, link))
+            found.append(tuple.__new__(Found, (None, link)))
             continue
         seen.add(other)
-        found.append(Found(_node_of(row, other, depth), link))
-        if shown == "whole":
-            following.append(other)
+        found.append(tuple.__new__(Found, (_node_of(row, other, depth), link)))
     return found
 
 
-async def _pages(
-    conn: Connection, frontier: Sequence[str], *, upward: bool, wanted: Filter
-) -> AsyncIterator[list[TupleRow]]:
-    """The edges of a whole level, in portions."""
-    if len(frontier) == 1 and not upward:
-        ends = await (await conn.execute(sql("graph.page_ends"), (frontier[0],))).fetchall()
+class _Ahead:
+    """Steps of a walk: while the rows of one are looked at, PostgreSQL is at the next."""
+
+    def __init__(self, conn: Connection, upward: bool, wanted: Filter) -> None:
+        self._conn, self._upward, self._wanted = conn, upward, wanted
+        self._asked: tuple[_Portion, asyncio.Task[list[TupleRow]]] | None = None
+        self._is_whole = False
+
+    async def level(self, frontier: Sequence[str]) -> AsyncIterator[list[TupleRow]]:
+        """The edges of a whole level, in portions."""
+        portions = await self._portions(frontier)
+        self._is_whole = len(portions) == 1
+        for portion, following in zip_longest(portions, portions[1:]):
+            rows = await self._rows(portion)
+            if following:
+                self._ask(following)
+            yield rows
+
+    async def _portions(self, frontier: Sequence[str]) -> list[_Portion]:
+        if self._upward or len(frontier) > 1:
+            return [(some, (None, None)) for some in batched(frontier, _FRONTIER)]
+        ends = await (await self._conn.execute(sql("graph.page_ends"), (frontier[0], _PAGE))).fetchall()
         bounds = [None, *dict.fromkeys(row["child"] for row in ends), None]
-        for pair in pairwise(bounds):
-            yield await _step(conn, frontier, upward=False, wanted=wanted, between=pair)
-        return
-    for some in batched(frontier, _FRONTIER):
-        yield await _step(conn, some, upward=upward, wanted=wanted)
+        return [((frontier[0],), pair) for pair in pairwise(bounds)]
+
+    def ask_for(self, frontier: Sequence[str]) -> None:
+        """Begin with the next level, when the present one was one portion, so that the next is known before its turn."""
+        if not self._is_whole:
+            return
+        if (self._upward and frontier) or len(frontier) > 1:
+            self._ask((tuple(frontier[:_FRONTIER]), (None, None)))
+
+    def _ask(self, portion: _Portion) -> None:
+        some, between = portion
+        step = _step(self._conn, some, upward=self._upward, wanted=self._wanted, between=between)
+        # Eager: the question is sent before whoever gets the last rows looks at them.
+        self._asked = portion, asyncio.Task(step, loop=asyncio.get_running_loop(), eager_start=True)
+
+    async def _rows(self, portion: _Portion) -> list[TupleRow]:
+        if self._asked is None:
+            self._ask(portion)
+        assert self._asked is not None
+        assert self._asked[0] == portion
+        rows = await self._asked[1]
+        self._asked = None
+        return rows
+
+    async def aclose(self) -> None:
+        """Nobody else may find the connection at work."""
+        if self._asked is not None:
+            await asyncio.wait({self._asked[1]})
+            self._asked[1].cancelled() or self._asked[1].exception()
 
 
 async def _step(
@@ -212,22 +271,27 @@ async def _step(
         return await (await cursor.execute(sql("graph.step"), parameters)).fetchall()
 
 
-def _shown(row: TupleRow) -> str:
-    return row[-1]  # type: ignore[no-any-return]
-
-
 def _link_of(row: TupleRow) -> Link:
-    if _shown(row) == "hidden":
-        child, _, role, assertion = row[:4]
-        return Link(child, f"hidden:{child}", role, assertion, 0.0, "", None)
-    return Link._make(row[:9])
+    return _hidden(row) if row[-1] == "hidden" else Link._make(row[:9])
+
+
+def _hidden(row: TupleRow) -> Link:
+    """An edge to a parent that the caller may not see."""
+    child, _, role, assertion = row[:4]
+    return Link(child, f"hidden:{child}", role, assertion, 0.0, "", None)
 
 
 def _node_of(row: TupleRow, identity: str, depth: int) -> Node:
     kind, name, items, shown = row[9:]
     if shown == "hidden":
         return Node(identity, "redacted", None, (), depth)
-    return Node(identity, kind, name, _places(items) if shown == "whole" else (), depth)
+    return Node(identity, kind, name, _told_places(items) if items and shown == "whole" else (), depth)
+
+
+def _told_places(items: str) -> tuple[tuple[str, str, str], ...]:
+    """In the order of collections and items."""
+    places = orjson.loads(items)
+    return (tuple(places[0]),) if len(places) == 1 else tuple(sorted(tuple(one) for one in places))
 
 
 async def gather(
@@ -243,18 +307,19 @@ async def gather(
     for upward in (True, False):
         if direction not in ("both", "up" if upward else "down"):
             continue
-        async for some in _walk(conn, roots, upward=upward, wanted=wanted):
-            for node, link in some:
-                if node is not None and node.id not in met:
-                    if number >= skip + limit:
-                        graph.truncated = True
-                        return graph
-                    met.add(node.id)
-                    number += 1
-                    if number > skip:
-                        graph.nodes.append(node)
-                if link is not None and number > skip:
-                    graph.links.append(link)
+        async with aclosing(portions(conn, roots, upward=upward, wanted=wanted)) as walked:
+            async for some in walked:
+                for node, link in some:
+                    if node is not None and node.id not in met:
+                        if number >= skip + limit:
+                            graph.truncated = True
+                            return graph
+                        met.add(node.id)
+                        number += 1
+                        if number > skip:
+                            graph.nodes.append(node)
+                    if link is not None and number > skip:
+                        graph.links.append(link)
     return graph
 
 
@@ -295,9 +360,9 @@ class _Way:
         self._frontier = []
         for row in rows:
             link = _link_of(row)
-            if _shown(row) != "hidden" and link.parent not in self.nodes:
+            if row[-1] != "hidden" and link.parent not in self.nodes:
                 self.nodes[link.parent], self._links[link.parent] = _node_of(row, link.parent, self._depth), link
-                if _shown(row) == "whole":
+                if row[-1] == "whole":
                     self._frontier.append(link.parent)
         return self._graph() if self._goal.id in self.nodes else None
 

@@ -17,7 +17,7 @@ Key = str
 
 _TIME = r"\d{8}T\d{6}"
 #: The events of a batch ask for each of their names several times.
-_KEPT = 20_000
+_KEPT = 40_000
 _SUFFIXES = (".zip", ".SAFE", ".SEN3", ".EOF", ".xml")
 _S2 = re.compile(
     rf"(?P<platform>S2[A-D])_MSI(?P<level>L1C|L2A)_(?P<start>{_TIME})(?:_N(?P<baseline>\d{{4}}))?_R(?P<orbit>\d{{3}})"
@@ -61,10 +61,12 @@ def stem_of(name: str) -> str:
     """The name without directories and without the suffixes of delivered files."""
     stem = name.rstrip("/").rsplit("/", 1)[-1]
     while stem.endswith(_SUFFIXES):
-        suffix = next((one for one in _SUFFIXES if stem.endswith(one) and len(stem) > len(one)), None)
-        if suffix is None:
+        for suffix in _SUFFIXES:
+            if stem.endswith(suffix) and len(stem) > len(suffix):
+                stem = stem[: -len(suffix)]
+                break
+        else:
             return stem
-        stem = stem.removesuffix(suffix)
     return stem
 
 
@@ -73,9 +75,11 @@ def read(stem: str) -> Name | None:
     """Read a name; None for what has no rules here."""
     try:
         if stem.startswith("S2") and (match := _S2.fullmatch(stem)):
-            start = _time(match["start"])
-            family = f"S2/{match['platform']}_{match['start']}_R{match['orbit']}_T{match['tile']}"
-            return Name(stem, family, match["level"], start, start, match["baseline"] or "", _time(match["made"]))
+            platform, level, sensed, baseline, orbit, tile, made = match.groups()
+            start = _time(sensed)
+            return Name(
+                stem, f"S2/{platform}_{sensed}_R{orbit}_T{tile}", level, start, start, baseline or "", _time(made)
+            )
         if stem.startswith("S1") and (match := _S1.fullmatch(stem)):
             family = f"S1/{match['platform']}_{match['orbit']}_{match['datatake']}"
             twin = stem.removesuffix("_COG")[:-5]
@@ -96,14 +100,11 @@ def _key(*words: str) -> Key:
     return f"{digest[:8]}-{digest[8:12]}-{digest[12:16]}-{digest[16:20]}-{digest[20:32]}"
 
 
+@lru_cache(maxsize=_KEPT)
 def product_key(name: str) -> Key:
     """Of a product by its name, whoever holds it."""
-    return _product_key(stem_of(name))
-
-
-@lru_cache(maxsize=_KEPT)
-def _product_key(stem: str) -> Key:
-    return _key("product", stem)
+    stem = stem_of(name)
+    return _key("product", stem) if stem == name else product_key(stem)
 
 
 @lru_cache(maxsize=_KEPT)

@@ -54,6 +54,13 @@ class Seen:
         bits, mask = self._bits, self._MASK
         return {key for key in keys if bits[(place := hash(key) & mask) >> 3] >> (place & 7) & 1}
 
+    def those_wanted(self, wanted: Wanted) -> Wanted:
+        """What of it can be in a table. What is behind hashes and runs is asked for in any case: few are."""
+        return Wanted(
+            self.those_of(wanted.places), self.those_of(wanted.entities), self.those_of(wanted.children), self.those_of(wanted.families),
+            wanted.commitments, wanted.runs,
+        )  # fmt: skip
+
 
 def wanted_of(facts: Iterable[Fact]) -> Wanted:
     """What the fold of these events may ask for. Pure."""
@@ -112,11 +119,9 @@ def _want_parent(found: Wanted, fact: Fact, number: int, entry: Any) -> None:
         found.entities.add(named[0])
 
 
-async def read_state(conn: Connection, wanted: Wanted, seen: Seen | None = None) -> State:
-    """The rows that are there; of `seen`, when it is given, only those that can be."""
-    state, children = State(), set(wanted.children)
-    places = wanted.places if seen is None else seen.those_of(wanted.places)
-    families = wanted.families if seen is None else seen.those_of(wanted.families)
+async def read_state(conn: Connection, wanted: Wanted) -> State:
+    """The rows that are there."""
+    state, children, places, families = State(), set(wanted.children), wanted.places, wanted.families
     if places:
         await _read_places(conn, state, places)
         children |= {located.entity for located in state.places.values()}
@@ -126,10 +131,7 @@ async def read_state(conn: Connection, wanted: Wanted, seen: Seen | None = None)
             if name is not None:
                 state.families[family][stem] = name
                 children.add(identity)
-    entities = wanted.entities | children
-    if seen is not None:
-        entities, children = seen.those_of(entities), seen.those_of(children)
-    if entities:
+    if entities := wanted.entities | children:
         for row in await _rows(conn, "graph.entities", _array(entities)):
             state.entities[row[0]] = Entity(*row)
     if children:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -25,7 +24,7 @@ class Changes:
     entities: str = ""
     new: tuple[tuple[str, str], ...] = ()  # statement, rows
     changed: tuple[tuple[str, str], ...] = ()
-    fallback: Callable[[], str] = str  # the new entities as JSON
+    fallback: str = ""  # the new entities as JSON
 
 
 def changes_of(state: State, ended: dict[Place, ItemVersion]) -> Changes:
@@ -48,7 +47,7 @@ def changes_of(state: State, ended: dict[Place, ItemVersion]) -> Changes:
         "".join([_entity(one) for one in new_entities]),
         tuple((statement, rows) for statement, rows in new if rows),
         tuple((statement, orjson.dumps(rows).decode()) for statement, rows in changed if rows),
-        lambda: orjson.dumps(new_entities).decode(),
+        orjson.dumps(new_entities).decode(),
     )
 
 
@@ -70,7 +69,7 @@ async def _add_entities(conn: Connection, changes: Changes) -> None:
             await _copy(conn, "graph.copy_entities", changes.entities)
     except UniqueViolation:
         log.warning("entity was there already")
-        await conn.execute(sql("graph.put_entities"), (changes.fallback(),))
+        await conn.execute(sql("graph.put_entities"), (changes.fallback,))
 
 
 async def _copy(conn: Connection, statement: str, rows: str) -> None:

@@ -229,7 +229,12 @@ def _rule_of(entry: Mapping[str, Any]) -> Rule:
 
 def _link(state: State, edge: Edge) -> None:
     """Let an edge hold from now on, unless one as strong does; what is inferred gives way to what is told."""
-    holding, is_own = state.edges[edge.child], _is_of_itself(state, edge)
+    holding, key = state.edges[edge.child], (edge.child, edge.parent, edge.role, edge.seq)
+    if not holding and key not in state.touched_edges:
+        holding.append(edge)
+        state.touched_edges[key] = edge
+        return
+    is_own = _is_of_itself(state, edge)
     if len(holding) >= (MOST_PARENTS if is_own else MOST_TOLD_BY_OTHERS):
         return
     same = [one for one in holding if one.parent == edge.parent and one.role == edge.role]
@@ -241,7 +246,6 @@ def _link(state: State, edge: Edge) -> None:
         gives_way = one.assertion == INFERRED != edge.assertion and one.role == edge.role == INPUT
         if one in replaced or gives_way:
             _end(state, one, edge.seq)
-    key = (edge.child, edge.parent, edge.role, edge.seq)
     if key not in state.touched_edges:
         holding.append(edge)
         state.touched_edges[key] = edge
@@ -298,7 +302,10 @@ def _infer(state: State, entity: Entity, seq: int) -> None:
         state.touched_entities[entity.id] = entity
     members = state.families[name.family]
     members[name.stem] = name
-    everyone = [members[stem] for stem in sorted(members)] if len(members) > 1 else [name]
+    if len(members) == 1:
+        _infer_one(state, name, [name], seq)
+        return
+    everyone = [members[stem] for stem in sorted(members)]
     for child in everyone:
         if child.stem == name.stem or _may_be_parent(name, child):
             _infer_one(state, child, everyone, seq)
@@ -314,12 +321,15 @@ def _infer_one(state: State, child: Name, members: Sequence[Name], seq: int) -> 
     if found is None:
         return
     identity = product_key(child.stem)
+    stem, role, rule = found
+    edge = Edge(identity, product_key(stem), role, rule.assertion, rule.confidence, rule.id, seq)
     holding = state.edges[identity]
+    if not holding:  # as nearly always
+        _link(state, edge)
+        return
     if any(one.role == INPUT and one.assertion != INFERRED and _is_of_itself(state, one) for one in holding):
         return
     inferred = [one for one in holding if one.assertion == INFERRED and one.rule.startswith("R")]
-    stem, role, rule = found
-    edge = Edge(identity, product_key(stem), role, rule.assertion, rule.confidence, rule.id, seq)
     if any((one.parent, one.role, one.rule) == (edge.parent, edge.role, edge.rule) for one in inferred):
         return
     for one in inferred:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import aclosing
 from typing import Any
 from uuid import UUID
 
@@ -40,9 +41,12 @@ async def _ancestors(conn: Connection, owner: str, principals: Sequence[str], si
     rows = await (await conn.execute(sql("graph.mine"), (owner, MAX_MINE))).fetchall()
     roots = await graph.known(conn, [row["id"] for row in rows], principals)
     found: list[UUID] = []
-    async for step in graph.walk(conn, roots, upward=True, wanted=graph.Filter(tuple(principals), size)):
-        if step.node is not None and step.link is not None and step.node.kind != "redacted":
-            found.append(UUID(step.node.id))
+    walked = graph.portions(conn, roots, upward=True, wanted=graph.Filter(tuple(principals), size))
+    async with aclosing(walked) as portions:
+        async for some in portions:
+            found += [
+                UUID(one.node.id) for one in some if one.node and one.link is not None and one.node.kind != "redacted"
+            ]
             if len(found) >= MAX_ANCESTORS:
                 break
-    return found
+    return found[:MAX_ANCESTORS]

@@ -30,6 +30,10 @@ analyze lineage.entity, lineage.entity_item, lineage.edge, lineage.item_version;
 select seq, kind, name, source, collection, item_id, actor_id, claimed_at, recorded_at, body
 from lineage.event where seq >= $1 order by seq limit $2;
 
+-- name: last_seq
+-- About how many events there are.
+select coalesce(max(seq), 0) as seq from lineage.event;
+
 -- name: places
 -- Items that are known, by their place. Lists come as JSON: drivers take longer to write arrays than the database to read them.
 select p.collection, p.item_id, p.entity::text, p.status, p.successor, p.first_seq, p.status_seq, true as is_stored
@@ -128,12 +132,12 @@ select coalesce(max(seq) + 1, 0) as size from lineage.event where recorded_at <=
 
 -- name: step
 -- One step of a walk; see the function. Columns in the order of lineage/graph.py's Link, then what is known of the other end; ids as texts.
-select child::text, parent::text, role, assertion, confidence::text::float8, rule, seq, run::text, label, kind, name, items, shown
-from lineage.step($1::uuid[], $2, $3::text[], $4, $5::real, $6::text[], $7::text[], $8::uuid, $9::uuid);
+select child::text, parent::text, role, assertion, confidence, rule, seq, run::text, label, kind, name, items, shown
+from lineage.step_told($1::uuid[], $2, $3::text[], $4, $5::real, $6::text[], $7::text[], $8::uuid, $9::uuid);
 
 -- name: page_ends
--- Every 1,000th child of an entity, so that the first of very many need not wait for the last.
-select child from (select child, row_number() over (order by child) as number from lineage.edge where parent = $1) as c where number % 1000 = 0;
+-- Every n-th child of an entity, so that the first of very many need not wait for the last.
+select child from (select child, row_number() over (order by child) as number from lineage.edge where parent = $1) as c where number % $2 = 0;
 
 -- name: known
 -- Where walks may begin.

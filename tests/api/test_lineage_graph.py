@@ -7,7 +7,7 @@ import contextlib
 import hashlib
 import json
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -155,16 +155,16 @@ def test_impact_is_streamed_and_knows_what_is_mine(site: Site) -> None:
 
 
 def test_who_reads_no_further_gives_his_place_to_others(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked, walk = {"names": [L1C]}, graph.walk
+    asked, portions = {"names": [L1C]}, graph.portions
 
-    async def endless(*given: Any, **named: Any) -> AsyncIterator[graph.Found]:
+    async def endless(*given: Any, **named: Any) -> AsyncIterator[Sequence[graph.Found]]:
         while True:
-            async for found in walk(*given, **named):
-                yield found
+            async for some in portions(*given, **named):
+                yield some
 
     with monkeypatch.context() as patched, contextlib.ExitStack() as open_streams:
         patched.setattr("api.lineage_graph.STREAM_S", 0.5)
-        patched.setattr(graph, "walk", endless)
+        patched.setattr("lineage.impact.portions", endless)
         for _ in range(
             ApiSettings.model_fields["export_concurrency"].default
         ):  # nobody reads more than the headers of these

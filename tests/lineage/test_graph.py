@@ -10,6 +10,7 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from db.pools import Connection, Pool
+from db.queries import sql
 from lineage import log
 from lineage.events import Event, Kind
 from lineage.graph import Filter, Graph, gather, known, log_size, shortest
@@ -18,7 +19,8 @@ from lineage.keys import Signer
 from lineage.names import item_id, product_id, product_key
 from lineage.projected import Entity, State
 from lineage.projected_writes import changes_of, write
-from lineage.projector import project, project_batch, rebuild
+from lineage.projector import project, project_batch
+from lineage.rebuilding import LONG, rebuild
 from lineage.sequencer import sequence
 from tests.lineage.histories import fill
 from tests.lineage.parentage import GRD, GRD_COG, L1C, L2A, L2A_TWIN, SLC
@@ -139,9 +141,43 @@ async def test_whatever_happened_the_batches_make_no_difference(conn: Connection
     while await project_batch(conn, 17):
         pass
     first = await rows(conn)
-    for size in (3, 1000):
-        await rebuild(conn, batch_size=size)
-        assert await rows(conn) == first, size
+    for size, long in ((3, LONG), (1000, LONG), (17, 0)):
+        await rebuild(conn, batch_size=size, long=long)
+        assert await rows(conn) == first, (size, long)
+
+
+async def test_parents_behind_hashes_are_found_again_also_in_the_first_batch(pool: Pool, keys: Signer) -> None:
+    await tell(pool, keys, registered(L1C))
+    async with pool.connection() as conn:
+        await conn.execute(sql("graph.put_commitment"), (b"\1" * 32, b"salt", [product_id(L1C)]))
+    await tell(pool, keys, own("map", inputs=[{"commitment": "01" * 32}]))
+    async with pool.connection() as conn:
+        first = await rows(conn)
+        assert len(first["edge"]) == 1
+        await rebuild(conn)
+        assert await rows(conn) == first
+
+
+async def test_who_writes_does_not_wait_for_a_rebuild(pool: Pool, keys: Signer) -> None:
+    await tell(pool, keys, registered(L1C))
+    async with pool.connection() as conn, conn.transaction():
+        await rebuild(conn)
+        async with pool.connection() as other, other.transaction():
+            await other.execute(b"set local lock_timeout = '1s'")
+            await log.append(other, registered(L2A))
+        assert await sequence(pool, keys) == 1
+    assert await project(pool) == 1
+
+
+async def test_an_event_that_cannot_be_read_leaves_the_graph_as_it_was(conn: Connection) -> None:
+    await fill(conn, 3, 30)
+    await project_batch(conn, 100)
+    before = await rows(conn)
+    await conn.execute("alter table lineage.event disable trigger all")
+    await conn.execute("update lineage.event set body = '{' where seq = 20")
+    with pytest.raises(ValueError):
+        await rebuild(conn, batch_size=5, long=0)
+    assert await rows(conn) == before
 
 
 async def test_a_log_with_a_gap_is_rebuilt_to_its_end(conn: Connection) -> None:
