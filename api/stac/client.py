@@ -43,6 +43,8 @@ from db.queries import sql
 
 GEOJSON = "application/geo+json"
 DEFAULT_LIMIT = 10
+#: Parts of the names of classes whose routes a source's catalog does not have.
+_AT_THE_ROOT_ALONE = ("collection-search", "simple-query", "sortables", "aggregation", "transaction", "oas30")
 #: Members of a search request that say how to answer it and not what is searched.
 _NOT_SEARCHED = {"token", "limit", "fields", "conf"}
 
@@ -110,6 +112,10 @@ class Client(CoreCrudClient):  # type: ignore[misc]
     def conformance_classes(self) -> list[str]:
         """What the parts declare, and what they leave out."""
         return sorted({*map(str, super().conformance_classes()), *MORE_CLASSES})
+
+    def classes_in_catalogs(self) -> list[str]:
+        """Of these what holds below `/catalogs/{source}` too: where there is no route, nothing is declared."""
+        return [one for one in self.conformance_classes() if not any(part in one for part in _AT_THE_ROOT_ALONE)]
 
     def _conforming(self, federation: Federation) -> list[str]:
         return sorted({*self.conformance_classes(), *([FEDERATION] if federation.is_one else [])})
