@@ -25,6 +25,9 @@ from api.stac.tokens import MAX_TOKEN
 from ingest.errors import RecordRejected
 from ingest.sanitise import parse_time, time_text
 
+_CRS84 = re.compile(
+    r"(https?://www\.opengis\.net/def/crs/OGC/(1\.3|0)/|urn:ogc:def:crs:OGC:(1\.3)?:|\[?OGC:)CRS84h?\]?", re.IGNORECASE
+)
 _TOKEN = re.compile(rf"[A-Za-z0-9_-]{{1,{MAX_TOKEN}}}")
 #: A time as QGIS writes it (Qt::ISODateWithMs). RFC 3339 has none without a zone, and others like it are refused.
 _BY_QGIS = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}", re.ASCII)
@@ -219,6 +222,12 @@ def check_sortby(value: Any) -> None:
             raise refuse("NOT_SORTABLE", f"{name!r} has no order; see the sortables", field="sortby")
 
 
+def check_crs(value: Any, field: str) -> None:
+    """Coordinates are longitudes and latitudes in WGS 84; those of another system would be taken for them."""
+    if not isinstance(value, str) or not _CRS84.fullmatch(value.strip()):
+        raise refuse("INVALID_PARAMETER", f"{field}: coordinates are in OGC:CRS84 here", field=field)
+
+
 def check_search(parameters: Mapping[str, Any], settings: ApiSettings) -> None:
     """Check the parameters of a search, from a query string (texts) or a body (JSON).
 
@@ -253,6 +262,9 @@ def check_search(parameters: Mapping[str, Any], settings: ApiSettings) -> None:
     }.items():
         if name in present:
             check(present[name])
+    for name in ("filter-crs", "filter_crs"):
+        if name in present:
+            check_crs(present[name], name)
     for name in ("ids", "collections"):
         if name in present:
             check_names(present[name], name)

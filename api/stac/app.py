@@ -36,7 +36,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.catalogs import create_router
-from api.guard import check_search, read_body, refuse, replayed, zoned
+from api.guard import check_crs, check_search, read_body, refuse, replayed, zoned
 from api.problems import Problem, add_handlers, answer
 from api.public_url import Mounted
 from api.settings import ApiSettings
@@ -86,6 +86,8 @@ class Guard:
             parameters.pop(name, None) if parameters.get(name) == "" else None
         parameters["datetime"] = zoned(parameters.get("datetime"))
         scope["query_string"] = _query_string(request, parameters)
+        for name in {"crs", "bbox-crs"} & parameters.keys():
+            check_crs(parameters[name], name)
         self._check(scope, parameters)
         if scope["method"] != "POST" or _is_edit(scope):
             return receive

@@ -96,6 +96,19 @@ def test_bbox_and_intersects_together_are_told_to_be_one_too_many(api: httpx.Cli
     assert "not both" in api.get("/stac/search", params=as_text).json()["detail"]
 
 
+def test_coordinates_of_another_system_are_not_taken_for_degrees(api: httpx.Client) -> None:
+    here, other = "http://www.opengis.net/def/crs/OGC/1.3/CRS84", "http://www.opengis.net/def/crs/EPSG/0/3857"
+    point = {"op": "s_intersects", "args": [{"property": "geometry"}, {"type": "Point", "coordinates": [1.05, 45.05]}]}
+    for name in ("filter-crs", "bbox-crs", "crs"):
+        assert (
+            len(ids(api.get(ITEMS_PATH, params={name: here, "filter": "S_INTERSECTS(geometry, POINT(1.05 45.05))"})))
+            == 1
+        )
+        assert code(api.get(ITEMS_PATH, params={name: other})) == "INVALID_PARAMETER"
+    assert len(ids(api.post("/stac/search", json={"filter": point, "filter-crs": here}))) == 1
+    assert code(api.post("/stac/search", json={"filter": point, "filter-crs": other})) == "INVALID_PARAMETER"
+
+
 def test_a_comma_at_the_end_of_words_is_no_error(api: httpx.Client) -> None:
     assert ids(api.get("/stac/collections", params={"q": "radar,"})) == ["sentinel-1-grd"]
     assert len(ids(api.get("/stac/collections", params={"q": " , "}))) == 4
