@@ -77,7 +77,7 @@ class Guard:
 
     async def _checked(self, scope: Scope, receive: Receive) -> Receive:
         request = Request(scope, receive)
-        if "\0" in scope["path"]:
+        if scope["method"] == "GET" and "\0" in scope["path"]:  # writers are asked who they are first
             raise Problem(404, "NOT_FOUND", "there is no such collection or item")
         if len(scope.get("query_string", b"")) > self._settings.max_body_bytes:
             raise refuse("QUERY_TOO_LONG", "the query string is too long")
