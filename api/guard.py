@@ -245,7 +245,9 @@ def check_search(parameters: Mapping[str, Any], settings: ApiSettings) -> None:
     if "intersects" in present:
         if "bbox" in present:
             raise refuse("INVALID_PARAMETER", "bbox or intersects, not both", field="intersects")
-        measure(check_intersects(present["intersects"], settings.max_vertices), MAX_MEMBERS, too_many)
+        geometry = check_intersects(present["intersects"], settings.max_vertices)
+        if geometry is not present["intersects"]:  # it was a text
+            measure(geometry, MAX_MEMBERS, too_many)
     if "filter" in present:
         check_filter(present["filter"], str(present.get("filter-lang", present.get("filter_lang", ""))), settings)
     if "query" in present:
