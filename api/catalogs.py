@@ -62,13 +62,13 @@ def create_router(client: Any, *, search_get: Any, items_get: Any) -> APIRouter:
         """One source as a catalog, which is the landing page of its part."""
         federation, _ = await _source(request, source_id)
         document = catalog_document(root_of(request), federation, source_id)
-        return {**document, "conformsTo": client.conformance_classes()}
+        return {**document, "conformsTo": client.classes_in_catalogs()}
 
     @router.get("/catalogs/{source_id}/conformance")
     async def conformance(request: Request, source_id: str) -> dict[str, list[str]]:
         """What the catalog conforms to."""
         await _source(request, source_id)
-        return {"conformsTo": client.conformance_classes()}
+        return {"conformsTo": client.classes_in_catalogs()}
 
     @router.get("/catalogs/{source_id}/catalogs")
     async def catalogs_of(request: Request, source_id: str) -> dict[str, Any]:

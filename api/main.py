@@ -37,6 +37,7 @@ from api import (
 )
 from api.changes import Changes
 from api.encoding import Encoded
+from api.heads import Heads
 from api.limits.headers import EXPOSED as LIMITS_EXPOSED
 from api.limits.middleware import Limited
 from api.limits.service import Limits
@@ -211,7 +212,7 @@ def _in_front(app: Application, stac: FastAPI, raster: FastAPI, settings: ApiSet
         ],
     )  # fmt: skip
     public = PublicUrl(cors, settings.public_url)
-    documents = Documents(public, lambda: getattr(stac.state, "changes", None), app)
+    documents = Heads(Documents(public, lambda: getattr(stac.state, "changes", None), app))
     places = Places(settings, lambda: raster.state.remote)
     tiles = app.state.tile_cache = TileCache(
         documents,

@@ -6,8 +6,9 @@ STAC's own error members `code` and `description` are in every problem, so STAC 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
+from itertools import takewhile
 from typing import Any
 
 import asyncpg
@@ -70,6 +71,8 @@ TABLE: dict[type[Exception], tuple[int, str, str]] = {
     # PostGIS reports a text that is no geometry, and GEOS its topology errors, as internal errors.
     asyncpg.InternalServerError: (400, "INVALID_QUERY", "the database cannot make sense of the query"),
     asyncpg.SyntaxOrAccessError: (400, "INVALID_QUERY", "the database cannot make sense of the query"),
+    # Too many columns, too deep an expression: what the guard lets through is far below, so far as it knows.
+    asyncpg.ProgramLimitExceededError: (400, "INVALID_QUERY", "the database cannot make sense of the query"),
     asyncpg.PostgresConnectionError: (503, "DATABASE_UNAVAILABLE", "the database does not answer; try again"),
     asyncpg.InternalClientError: (503, "DATABASE_UNAVAILABLE", "the database does not answer; try again"),
     asyncpg.InterfaceError: (503, "DATABASE_UNAVAILABLE", "the database does not answer; try again"),
@@ -141,9 +144,14 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
 
 async def _on_validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    fields = [".".join(str(part) for part in fault["loc"][1:]) or str(fault["loc"][0]) for fault in error.errors()]
-    fields = [_printable(field) for field in fields[:10]]
+    fields = list(dict.fromkeys(_printable(_place(fault["loc"])) for fault in error.errors()))[:10]
     return answer(400, "INVALID_PARAMETER", f"not valid: {', '.join(fields)}", fields=fields)
+
+
+def _place(parts: Sequence[str | int]) -> str:
+    """Where a fault is, without the types of ours that were tried there."""
+    named = takewhile(lambda part: "[" not in str(part), parts[1:])
+    return ".".join(map(str, named)) or str(parts[0])
 
 
 def _printable(text: str) -> str:

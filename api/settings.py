@@ -52,8 +52,13 @@ class ApiSettings(BaseSettings):
     max_filter_terms: int = Field(
         500, gt=0, description="Words and signs of the longest CQL2 text, and members of a CQL2 JSON filter."
     )
+    max_filter_operators: int = Field(
+        200,
+        gt=0,
+        description="Operators of a CQL2 JSON filter or a query; each is planned for each month that is searched.",
+    )
     max_ids: int = Field(1000, gt=0, description="Most ids or collections that one search may name.")
-    max_vertices: int = Field(5000, gt=0, description="Most numbers of a search's geometry.")
+    max_vertices: int = Field(5000, gt=0, description="Most vertices of a search's geometry.")
     slow_query_s: float = Field(1.0, ge=0, description="Seconds from which on a search is logged with its parts.")
     access_log: bool = Field(
         False, description="Log a line for every request; it costs about as much as a kept answer."

@@ -18,6 +18,8 @@ from db.settings import DatabaseSettings
 Connection = AsyncConnection[DictRow]
 Pool = AsyncConnectionPool[Connection]
 
+#: Seconds after the server's own limit that a read is waited for.
+_SILENCE_S = 2.0
 #: For reads that take milliseconds: to start parallel workers or to compile takes longer than they do.
 SHORT_READS = {"max_parallel_workers_per_gather": "0", "jit": "off"}
 #: pgstac's functions call each other without their schema.
@@ -128,7 +130,8 @@ async def open_asyncpg(settings: DatabaseSettings) -> asyncpg.Pool:
             min_size=settings.min_conn_size,
             max_size=settings.max_conn_size,
             timeout=settings.connect_timeout_s,
-            command_timeout=settings.read_timeout_s * 2,
+            # The server ends a statement before; this is for one that says nothing any more. asyncpg waits as long again for its cancel.
+            command_timeout=settings.read_timeout_s + _SILENCE_S,
             init=_use_orjson,
             reset=_leave_as_it_is,
             server_settings=session_options(settings, statement_timeout_s=settings.read_timeout_s) | SHORT_READS,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, NotRequired, TypedDict, get_args
 
-from api.guard import refuse
+from api.bounds import refuse
 
 #: Buckets of one aggregation; items of further ones are its overflow.
 MOST_BUCKETS = 10_000

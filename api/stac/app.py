@@ -36,7 +36,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.catalogs import create_router
-from api.guard import check_search, read_body, refuse, replayed, zoned
+from api.guard import check_crs, check_search, read_body, refuse, replayed, zoned
 from api.problems import Problem, add_handlers, answer
 from api.public_url import Mounted
 from api.settings import ApiSettings
@@ -45,7 +45,8 @@ from api.stac.aggregations import Asked
 from api.stac.client import Client
 from api.stac.edit_routes import create_extensions
 from api.stac.etags import NotModified
-from api.stac.inline import make_models_inline
+from api.stac.inline import make_models_inline, served
+from api.stac.methods import Methods
 from api.stac.openapi import describe_in_3_0
 from api.stac.queries import QueryExtension
 from api.stac.queryables import Queryables, Sortables, collection_schemas
@@ -54,6 +55,7 @@ from api.stac.requests import Search
 DESCRIPTION = "One STAC API over every Earth-observation catalogue that is harvested here."
 VERSION = "1.0.0"
 _WITH_SEARCH_IN_BODY = ("/search", "/aggregate")
+_LISTS = frozenset({"ids", "collections", "fields", "sortby", "q", "aggregations"})
 
 
 class Guard:
@@ -75,14 +77,17 @@ class Guard:
 
     async def _checked(self, scope: Scope, receive: Receive) -> Receive:
         request = Request(scope, receive)
+        if scope["method"] == "GET" and "\0" in scope["path"]:  # writers are asked who they are first
+            raise Problem(404, "NOT_FOUND", "there is no such collection or item")
         if len(scope.get("query_string", b"")) > self._settings.max_body_bytes:
             raise refuse("QUERY_TOO_LONG", "the query string is too long")
-        parameters: dict[str, Any] = dict(request.query_params)
+        parameters = _parameters(request)
         for name in ("ids", "collections", "fields", "sortby", "q"):
             parameters.pop(name, None) if parameters.get(name) == "" else None
-        if parameters.get("datetime") != (when := zoned(parameters.get("datetime"))):
-            parameters["datetime"] = when
-            scope["query_string"] = urlencode([*_others(request, "datetime"), ("datetime", when)]).encode()
+        parameters["datetime"] = zoned(parameters.get("datetime"))
+        scope["query_string"] = _query_string(request, parameters)
+        for name in {"crs", "bbox-crs"} & parameters.keys():
+            check_crs(parameters[name], name)
         self._check(scope, parameters)
         if scope["method"] != "POST" or _is_edit(scope):
             return receive
@@ -105,9 +110,22 @@ class Guard:
             Asked.of(parameters)
 
 
-def _others(request: Request, name: str) -> list[tuple[str, str]]:
-    """All parameters but these."""
-    return [(key, value) for key, value in request.query_params.multi_items() if key != name]
+def _parameters(request: Request) -> dict[str, Any]:
+    """Parameters of the query; lists that come in several parts (`ids=a&ids=b`) are one."""
+    found: dict[str, Any] = dict(request.query_params)
+    for name in _LISTS & found.keys():
+        found[name] = ",".join(part for part in request.query_params.getlist(name) if part)
+    return found
+
+
+def _query_string(request: Request, parameters: dict[str, Any]) -> bytes:
+    """The query with these values where they are others than it says."""
+    said = request.query_params.multi_items()
+    changed = {name: value for name, value in said if parameters.get(name, value) != value}
+    if not changed:
+        return bytes(request.scope["query_string"])
+    rest = [(name, value) for name, value in said if name not in changed]
+    return urlencode([*rest, *((name, parameters[name]) for name in changed)]).encode()
 
 
 def _check_media_type(request: Request) -> None:
@@ -207,5 +225,6 @@ def create_stac_app(settings: ApiSettings) -> FastAPI:
     add_handlers(app)
     app.add_middleware(Guard, settings=settings)
     app.add_middleware(NotModified)
+    app.add_middleware(Methods, routes=lambda: served(app.routes))
     app.add_middleware(Mounted)
     return app

@@ -43,6 +43,8 @@ from db.queries import sql
 
 GEOJSON = "application/geo+json"
 DEFAULT_LIMIT = 10
+#: Parts of the names of classes whose routes a source's catalog does not have.
+_AT_THE_ROOT_ALONE = ("collection-search", "simple-query", "sortables", "aggregation", "transaction", "oas30")
 #: Members of a search request that say how to answer it and not what is searched.
 _NOT_SEARCHED = {"token", "limit", "fields", "conf"}
 
@@ -76,7 +78,7 @@ class Client(CoreCrudClient):  # type: ignore[misc]
     async def _collections(self, request: Request, arguments: Mapping[str, Any]) -> dict[str, Any]:
         if arguments.get("query") and arguments.get("filter_expr"):
             raise InvalidQueryParameter("query or filter")
-        search = planned(self._asked({name: arguments.get(name) for name in ("bbox",)}, arguments))
+        search = planned(on_the_map(self._asked({"bbox": arguments.get("bbox")}, arguments)))
         join_free_text_query(search)
         federation = await federation_of(request)
         page = await find_collections(
@@ -111,6 +113,10 @@ class Client(CoreCrudClient):  # type: ignore[misc]
         """What the parts declare, and what they leave out."""
         return sorted({*map(str, super().conformance_classes()), *MORE_CLASSES})
 
+    def classes_in_catalogs(self) -> list[str]:
+        """Of these what holds below `/catalogs/{source}` too: where there is no route, nothing is declared."""
+        return [one for one in self.conformance_classes() if not any(part in one for part in _AT_THE_ROOT_ALONE)]
+
     def _conforming(self, federation: Federation) -> list[str]:
         return sorted({*self.conformance_classes(), *([FEDERATION] if federation.is_one else [])})
 
@@ -135,7 +141,8 @@ class Client(CoreCrudClient):  # type: ignore[misc]
     def _asked(self, known: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Parameters of a GET as pgstac takes them."""
         texts = {name: orjson.loads(text) for name in ("query", "intersects") if (text := arguments.get(name))}
-        more = {name: arguments.get(name) for name in ("datetime", "fields", "sortby", "q")}
+        more = {name: arguments.get(name) for name in ("datetime", "fields", "sortby")}
+        more["q"] = [term for term in arguments.get("q") or () if term.strip()] or None  # as in "radar,"
         asked: dict[str, Any] = self._clean_search_args(base_args={**known, **texts}, **more)
         if text := arguments.get("filter_expr"):  # the guard has let it pass
             is_json = arguments.get("filter_lang") == "cql2-json"
@@ -189,7 +196,7 @@ def searched(
 ) -> dict[str, Any]:
     """What is searched, as pgstac's functions take it; `ignored` are members of a request that say something else."""
     fields = asked.model_dump(mode="json", exclude_none=True, by_alias=True, exclude=_NOT_SEARCHED | ignored)
-    search = split_at_antimeridian(fields)
+    search = on_the_map(fields)
     return planned(within.bound(search) if within else search)
 
 
@@ -204,14 +211,16 @@ def _export_limit(asked: PgstacSearch, request: Request, body: Mapping[str, Any]
     return asked.limit if "limit" in (request.query_params if body is None else body) else None
 
 
-def split_at_antimeridian(search: dict[str, Any]) -> dict[str, Any]:
-    """The same search without a bbox that crosses the antimeridian: as two areas, for pgstac would search all but them."""
+def on_the_map(search: dict[str, Any]) -> dict[str, Any]:
+    """The same search with a bbox as pgstac takes it: of six numbers it makes a box that PostGIS cannot compare with footprints, which are
+    flat; of one that crosses the antimeridian all but what is asked for, so that is asked for as two areas.
+    """
     box = search.get("bbox")
     if box is None:
         return search
     west, south, east, north = box if len(box) == 4 else (*box[:2], *box[3:5])
     if west <= east:
-        return search
+        return {**search, "bbox": [west, south, east, north]}
     sides = [(west, 180.0), (-180.0, east)]
     parts = [[[[w, south], [e, south], [e, north], [w, north], [w, south]]] for w, e in sides]
     rest = {name: value for name, value in search.items() if name != "bbox"}

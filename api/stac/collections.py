@@ -11,6 +11,7 @@ from stac_fastapi.types.errors import NotFoundError
 from starlette.requests import Request
 
 from api.access import principals_of
+from api.stac.fields import fields_of
 from api.stac.links import (
     AGGREGATION_RELS,
     QUERYABLES,
@@ -46,7 +47,8 @@ async def find_collections(request: Request, search: Mapping[str, Any], limit: i
         if not rows and offset:
             matched = await conn.fetchval(sql("api.count_collections"), asked, principals)
     root = root_of(request)
-    found = [with_links(row["content"], root) for row in rows]
+    has_links = fields_of(**search["fields"]).has_links() if search.get("fields") else True
+    found = [with_links(row["content"], root) if has_links else row["content"] for row in rows]
     return {
         "collections": found,
         "links": _page_links(request, limit, offset, matched),

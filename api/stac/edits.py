@@ -13,8 +13,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.access import author_of, caller_of
+from api.bounds import refuse
 from api.federation import BACKENDS, Federation, federation_of, named
-from api.guard import refuse
 from api.parts import Parts
 from api.settings import ApiSettings
 from api.stac.collections import with_links

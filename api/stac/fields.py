@@ -13,6 +13,8 @@ from typing import Any
 
 JSON = dict[str, Any]
 Path = tuple[str, ...]
+#: Member -> what of it; None: all of it.
+Tree = dict[str, "Tree | None"]
 
 #: What is answered when a caller names nothing.
 DEFAULT = (
@@ -25,10 +27,10 @@ _ALWAYS = ("type", "stac_version", "id", "collection")
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """Paths to take and to leave out; `include` None takes everything."""
+    """What to take and what to leave out; `include` None takes everything."""
 
-    include: frozenset[Path] | None
-    exclude: frozenset[Path]
+    include: Tree | None
+    exclude: Tree
 
     def apply(self, item: JSON) -> JSON:
         """The wanted members of an item; shares what it takes with the item, and changes nothing in it."""
@@ -37,44 +39,66 @@ class Fields:
 
     def has_links(self) -> bool:
         """True when links are wanted."""
-        return ("links",) not in self.exclude and (
-            self.include is None or any(path[0] == "links" for path in self.include)
-        )
+        return self.exclude.get("links", {}) is not None and (self.include is None or "links" in self.include)
 
 
 def fields_of(include: Iterable[str] | None, exclude: Iterable[str] | None, *, names_include: bool = False) -> Fields:
     """What a caller asks for. `names_include` tells that `include` was given, although empty: then excludes are taken from the default."""
     named, excluded = _paths(include), _paths(exclude)
     # An included member of an excluded object is wanted, and so is one that is named twice.
-    excluded = frozenset(path for path in excluded if not any(one[: len(path)] == path for one in named))
+    around = {path[:length] for path in named for length in range(1, len(path) + 1)}
+    excluded -= around
     if named:
-        return Fields(named | _paths(_ALWAYS), excluded)
-    return Fields(_paths(DEFAULT) if names_include or not excluded else None, excluded)
+        return Fields(_tree(named | _paths(_ALWAYS)), _tree(excluded))
+    return Fields(_tree(_paths(DEFAULT)) if names_include or not excluded else None, _tree(excluded))
 
 
-def _paths(names: Iterable[str] | None) -> frozenset[Path]:
-    return frozenset(tuple(name.split(".")) for name in names or () if name)
+def _paths(names: Iterable[str] | None) -> set[Path]:
+    return {tuple(name.split(".")) for name in names or () if name}
 
 
-def _included(item: JSON, paths: Iterable[Path]) -> JSON:
-    wanted: dict[str, set[Path]] = {}
-    for path in paths:
-        wanted.setdefault(path[0], set()).add(path[1:])
+def _tree(paths: Iterable[Path]) -> Tree:
+    root: Tree = {}
+    for path in sorted(paths, key=len):  # all of an object before a member of it
+        _grow(root, path)
+    return root
+
+
+def _grow(node: Tree, path: Path) -> None:
+    for part in path[:-1]:
+        below = node.setdefault(part, {})
+        if below is None:
+            return
+        node = below
+    node[path[-1]] = None
+
+
+def _at(tree: Tree, key: str) -> Tree | None:
+    """What is asked of a member; {}: nothing. Keys of assets may have dots, which stand between members too."""
+    if key in tree or "." not in key:
+        return tree.get(key, {})
+    *parts, last = key.split(".")
+    node: Tree | None = tree
+    for part in parts:
+        node = node.get(part) if node else None
+    return node.get(last, {}) if node else {}
+
+
+def _included(item: JSON, tree: Tree) -> JSON:
     found: JSON = {}
     for key, value in item.items():
-        rests = wanted.get(key, set())
-        if () in rests:
+        wanted = _at(tree, key)
+        if wanted is None:
             found[key] = value
-        elif rests and isinstance(value, dict):
-            found[key] = _included(value, rests)
+        elif wanted and isinstance(value, dict):
+            found[key] = _included(value, wanted)
     return found
 
 
-def _without(item: JSON, paths: Iterable[Path]) -> JSON:
-    found = dict(item)
-    for path in paths:
-        if len(path) == 1:
-            found.pop(path[0], None)
-        elif isinstance(found.get(path[0]), dict):
-            found[path[0]] = _without(found[path[0]], [path[1:]])
+def _without(item: JSON, tree: Tree) -> JSON:
+    found: JSON = {}
+    for key, value in item.items():
+        unwanted = _at(tree, key)
+        if unwanted is not None:
+            found[key] = _without(value, unwanted) if unwanted and isinstance(value, dict) else value
     return found

@@ -14,18 +14,19 @@ def make_models_inline(app: FastAPI) -> None:
 
     To be called when all routes are there. FastAPI has no setting for this; a test sees that it works with the locked release.
     """
-    for route in _routes(app.routes):
-        for dependency in route.dependant.dependencies:
+    for route in served(app.routes):
+        dependant = getattr(route, "dependant", None)
+        for dependency in dependant.dependencies if dependant else ():
             if inspect.isclass(dependency.call):
                 dependency.call = _making(dependency.call)
 
 
-def _routes(routes: Any) -> Iterator[Any]:
+def served(routes: Any) -> Iterator[Any]:
     """Routes as they are served: those of an included router are made of its own when they are first asked for, and kept."""
     for route in routes:
         if hasattr(route, "effective_candidates"):
-            yield from _routes(route.effective_candidates())
-        elif getattr(route, "dependant", None) is not None:
+            yield from served(route.effective_candidates())
+        else:
             yield route
 
 

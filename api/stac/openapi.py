@@ -7,6 +7,8 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from api.stac.described import as_answered
+
 JSON = dict[str, Any]
 
 VERSION = "3.0.3"
@@ -24,7 +26,7 @@ def describe_in_3_0(app: FastAPI) -> None:
     def openapi() -> JSON:
         document: JSON = stock()
         if document["openapi"] != VERSION:
-            document = app.openapi_schema = {**as_3_0(document), "openapi": VERSION}
+            document = app.openapi_schema = {**as_answered(as_3_0(document)), "openapi": VERSION}
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]

@@ -106,7 +106,7 @@ class Searcher:
         newest_first = plan.newest_first if plan else True
         await self._partitions.refresh()
         partitions = self._partitions.of(search)
-        asked = Question.of(key, search, principals, sum(one.bytes for one in partitions))
+        asked = Question.of(key, search, principals, partitions)
         counting = self._counts.begin(asked, is_first=not token, is_wanted=limit == 1)
         page = await self._page(
             search, plan, _cuts(partitions, newest_first, edge, rows_for(search, limit + 1)), principals, edge, limit
@@ -118,6 +118,8 @@ class Searcher:
         if matched is None and not token:
             guess = _guess(partitions, search, newest_first, page.rows)
             matched = self._counts.keep(asked, Matched(guess, False)) if guess else await self._counts.estimated(asked)
+        if matched is not None and not matched.is_exact and page.has_more:
+            matched = Matched(max(matched.number, len(page.rows) + 1), False)  # more than these are there
         following, before = _edges(page.rows, edge, page.has_more)
         return Found(
             page.features,

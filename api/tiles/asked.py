@@ -13,7 +13,7 @@ import orjson
 from api.guard import check_search, refuse, zoned
 from api.problems import Problem
 from api.settings import ApiSettings
-from api.stac.client import split_at_antimeridian
+from api.stac.client import on_the_map
 from api.stac.filters import planned
 
 JSON = dict[str, Any]
@@ -66,7 +66,7 @@ def search_of(asked: Mapping[str, Any], settings: ApiSettings) -> JSON:
         search["sortby"] = order_of(present["sortby"])
     if "filter" in present:
         search["filter"] = _filter(present["filter"], str(present.get("filter-lang", "")))
-    return planned(split_at_antimeridian(search))
+    return planned(on_the_map(search))
 
 
 def order_of(sortby: Any) -> list[JSON]:

@@ -284,3 +284,29 @@ def test_what_is_not_there_is_404(site: httpx.Client, path: str) -> None:
 )
 def test_wrong_questions_are_400(site: httpx.Client, query: str) -> None:
     assert site.get(f"/stac/catalogs/cdse-odata/collections/sentinel-2-l2a/items?{query}").status_code == 400
+
+
+def test_a_catalog_declares_what_it_has_and_no_more(site: httpx.Client) -> None:
+    here = "/stac/catalogs/earth-search"
+    declared = site.get(f"{here}/conformance").json()["conformsTo"]
+    assert site.get(here).json()["conformsTo"] == declared
+    everything = site.get("/stac/conformance").json()["conformsTo"]
+    routes = {
+        "aggregation": "/aggregations", "sortables": "/sortables", "collection-search": "/collections-queryables",
+        "transaction": "/nowhere", "item-search": "/search", "children": "/children",
+    }  # fmt: skip
+    for name, route in routes.items():
+        is_there = site.get(f"{here}{route}").status_code == 200
+        assert any(name in one for one in declared) == is_there, name
+    assert set(declared) < set(everything)
+    client = pystac_client.Client.open(f"{site.base_url}{here}")
+    assert (
+        len(
+            list(
+                client.search(
+                    filter="eo:cloud_cover >= 35", sortby="-id", fields=["id", "links", "assets"]
+                ).items_as_dicts()
+            )
+        )
+        == 5
+    )

@@ -89,3 +89,14 @@ def test_where_many_are_guessed_the_answer_says_so(
     assert number > 7
     assert matched(api, limit=ITEMS + 1, sortby=sortby) == (ITEMS, False)  # nothing is left out
     assert matched(api, limit=1, sortby=sortby) == (ITEMS, False)  # who asks for one item asks for the number
+
+
+def test_a_guess_is_never_more_than_all_items(api: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(counts, "COUNTED_BYTES", -1)
+    monkeypatch.setattr(counts, "KEPT_S", 0.0)
+    monkeypatch.setattr(partitions, "KEPT_S", 0.0)
+    monkeypatch.setattr(partitions, "_ROW_BYTES", 10**6)  # as if nothing was there
+    odd = {"op": "<>", "args": [{"property": "platform"}, "none"]}
+    number, is_guess = matched(api, limit=7, filter=odd, sortby=[{"field": "id", "direction": "asc"}])
+    assert is_guess
+    assert 7 < number <= ITEMS

@@ -86,3 +86,10 @@ def is_part(part: Any, whole: Any) -> bool:
 
 def has(item: Any, path: list[str]) -> bool:
     return isinstance(item, dict) and path[0] in item and (len(path) == 1 or has(item[path[0]], path[1:]))
+
+
+def test_a_member_whose_name_has_dots_can_be_named() -> None:
+    item = {**ITEM, "assets": {"B02.jp2": {"href": "y", "roles": ["data"]}, "B02": {"href": "z"}}}
+    assert fields_of(["assets.B02.jp2.href"], None).apply(item)["assets"] == {"B02.jp2": {"href": "y"}, "B02": {}}
+    assert fields_of(None, ["assets.B02.jp2"]).apply(item)["assets"] == {"B02": {"href": "z"}}
+    assert fields_of(["assets.B02"], None).apply(item)["assets"] == {"B02": {"href": "z"}}

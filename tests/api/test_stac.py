@@ -11,9 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from api.guard import check_cql2_text, check_search
+from api.guard import check_search
 from api.problems import Problem
 from api.settings import ApiSettings
+from api.stac.filter_bounds import check_cql2_text
 from tests.api.conftest import ITEMS
 from tests.stac_schemas import faults
 
