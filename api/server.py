@@ -21,9 +21,10 @@ from typing import Any
 
 import httptools
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.supervisors import Multiprocess
 
+from api.doors import Door
 from api.ending import ending_of
 from api.inlet import offer
 from api.recycling import MemoryMark
@@ -64,6 +65,8 @@ class Draining(HttpToolsProtocol):
     drain_s = 2.0
     _is_draining = False
     _is_muted = False
+    #: Whether nothing of what was read at once has been started yet.
+    _is_first = False
     #: Of the request's body, as far as the parser saw it.
     body_bytes = 0
 
@@ -75,6 +78,20 @@ class Draining(HttpToolsProtocol):
             self.loop.call_later(self.drain_s, self._close_idle)
         else:
             self.cycle.keep_alive = False
+
+    def data_received(self, data: bytes) -> None:
+        self._is_first = True
+        super().data_received(data)
+        self._is_first = False
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        """Called by uvicorn for the one request whose turn it is. Only the first of many that came together is answered here and now:
+        the others wait as tasks, so that other connections have their turn.
+        """
+        is_first, self._is_first = self._is_first and not self._is_draining, False
+        door: Door | None = getattr(app, "door", None) if is_first else None
+        if door is None or not door.answers(self, cycle):
+            super()._start_asgi_task(cycle, app)
 
     def on_headers_complete(self) -> None:
         if self._is_muted:
