@@ -21,10 +21,9 @@ from typing import Any
 
 import httptools
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.supervisors import Multiprocess
 
-from api.doors import Door
+from api.doors import Answering
 from api.ending import ending_of
 from api.inlet import offer
 from api.recycling import MemoryMark
@@ -59,39 +58,23 @@ class Pieces:
         return self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
 
 
-class Draining(HttpToolsProtocol):
+class Draining(Answering):
     """A connection that may be used once more when its process is about to end, for a request that is on its way already."""
 
     drain_s = 2.0
     _is_draining = False
     _is_muted = False
-    #: Whether nothing of what was read at once has been started yet.
-    _is_first = False
     #: Of the request's body, as far as the parser saw it.
     body_bytes = 0
 
     def shutdown(self) -> None:
         """Called by uvicorn when it has stopped to accept connections."""
-        self._is_draining = True
+        self._is_draining = self.is_shut = True
         ending_of(self.loop).set()
         if self.cycle is None or self.cycle.response_complete:
             self.loop.call_later(self.drain_s, self._close_idle)
         else:
             self.cycle.keep_alive = False
-
-    def data_received(self, data: bytes) -> None:
-        self._is_first = True
-        super().data_received(data)
-        self._is_first = False
-
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        """Called by uvicorn for the one request whose turn it is. Only the first of many that came together is answered here and now:
-        the others wait as tasks, so that other connections have their turn.
-        """
-        is_first, self._is_first = self._is_first and not self._is_draining, False
-        door: Door | None = getattr(app, "door", None) if is_first else None
-        if door is None or not door.answers(self, cycle):
-            super()._start_asgi_task(cycle, app)
 
     def on_headers_complete(self) -> None:
         if self._is_muted:
@@ -124,6 +107,7 @@ class Draining(HttpToolsProtocol):
         """Go on parsing as one who has `size` bytes of a body before him, whatever was read past the parser."""
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
+        self._is_between = not size
         if size:
             self._is_muted = True
             self.parser.feed_data(b"PUT / HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % size)

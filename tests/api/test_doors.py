@@ -1,20 +1,22 @@
 """What lies ready is answered by the connection, with the bytes that the application would have sent; whatever is not plain takes the way.
 
-A request takes the way when it has a cookie, which decides about nothing: so each is asked by the door and by the way.
+So each request is asked with the door open and with the door shut.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import logging
 import re
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import quote
 
 import psycopg
@@ -29,12 +31,10 @@ from api.settings import ApiSettings
 from db.settings import DatabaseSettings
 from tests.api.corpus import GRD, L1C, fill
 from tests.api.server import Prompt, listening, serving
-from tests.api.test_documents import soon
 from tests.conftest import cloned
 from tests.size import sized
 
 TOKEN = "a-token-for-the-test"
-WAY = b"Cookie: takes=the-way\r\n"
 #: Paths of kept answers, and of others beside them.
 PATHS = (
     "/stac", "/stac/", "/stac/conformance", "/stac/collections", "/stac/collections/", f"/stac/collections/{L1C}", "/stac/queryables",
@@ -110,13 +110,33 @@ class Wire:
         return found
 
 
+def soon(claim: Callable[[], bool], seconds: float = 20.0) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if claim():
+            return True
+        time.sleep(0.0005)
+    return False
+
+
 def get(path: str, *headers: str, version: str = "1.1") -> bytes:
     lines = "".join(f"{line}\r\n" for line in ("Host: x", *headers))
     return f"GET {path} HTTP/{version}\r\n{lines}\r\n".encode("latin-1")
 
 
-def by_the_way(request: bytes) -> bytes:
-    return re.sub(rb"(HTTP/\d\.\d\r?\n)", rb"\1" + WAY, request, count=1)
+class Noted(Prompt):
+    """A connection that the test can look at."""
+
+    everyone: ClassVar[list[Noted]]
+    read_bytes = 0
+
+    def connection_made(self, transport: Any) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.everyone.append(self)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self.read_bytes += len(data)
 
 
 @dataclass
@@ -127,12 +147,24 @@ class House:
     database: DatabaseSettings
     app: Application
     on_the_way: list[str] = field(default_factory=list)
-    connections: list[Prompt] = field(default_factory=list)
+    connections: list[Noted] = field(default_factory=list)
 
     @contextlib.contextmanager
     def wire(self, **options: int) -> Iterator[Wire]:
+        """A connection, the last of `connections`."""
+        before = len(self.connections)
         with contextlib.closing(Wire(self.port, **options)) as wire:
+            assert soon(lambda: len(self.connections) > before)
             yield wire
+
+    @contextlib.contextmanager
+    def shut(self) -> Iterator[None]:
+        """Everything takes the way while the block runs."""
+        door, self.app.door = self.app.door, None
+        try:
+            yield
+        finally:
+            self.app.door = door
 
     def ask(self, path: str, *headers: str) -> Answer:
         with self.wire() as wire:
@@ -140,6 +172,10 @@ class House:
             answer = wire.answer()
             assert answer is not None
             return answer
+
+    def has_read(self, size: int) -> bool:
+        """Whether the server has read so many bytes of the newest connection."""
+        return soon(lambda: bool(self.connections) and self.connections[-1].read_bytes >= size)
 
     def keeps(self, path: str, *headers: str) -> Answer:
         """The answer, which lies ready from now on."""
@@ -181,13 +217,11 @@ def house(postgres: DatabaseSettings, template: str, tmp_path_factory: pytest.Te
                 house.on_the_way.append(scope["path"])
             await front(scope, receive, send)
 
-        class Noted(Prompt):
-            def connection_made(self, transport: Any) -> None:
-                super().connection_made(transport)
-                house.connections.append(self)
+        class Here(Noted):
+            everyone = house.connections
 
         app.front = counting
-        patch.setattr(test_server, "Prompt", Noted)
+        patch.setattr(test_server, "Prompt", Here)
         with serving(app, listener):
             yield house
 
@@ -214,7 +248,7 @@ OTHERS = (
     "If-Modified-Since: x", "Cache-Control: no-cache", "Host: other", "Referer: x", "X-HTTP-Method-Override: DELETE", "Traceparent: x",
     "Connection: keep-alive", "Proxy-Connection: close", "Keep-Alive: timeout=0", "Connection: close", "Authorization: Bearer wrong",
     f"Authorization: Bearer {TOKEN}", "Authorization:", "Content-Length: 0", "Expect: 100-continue", "Upgrade: h2c", "Empty:",
-    "HOST: again", "Accept-Encoding : gzip",
+    "HOST: again", "Cookie: a=b", "Accept-Encoding : gzip",
 )  # fmt: skip
 
 
@@ -250,7 +284,7 @@ def asked(draw: st.DrawFn) -> tuple[str, list[str]]:
 def test_the_door_and_the_way_say_the_same(house: House) -> None:
     by_door = 0
 
-    @settings(max_examples=sized(120, 1500), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=sized(80, 1500), deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(asked())
     def check(one: tuple[str, list[str]]) -> None:
         nonlocal by_door
@@ -260,12 +294,17 @@ def test_the_door_and_the_way_say_the_same(house: House) -> None:
         tag = (first.header("etag") if first else None) or b'"none"'
         request = get(path, *headers).replace(b"TAG", tag)
         found = []
-        for asking in (request, by_the_way(request), request):
+        for is_open in (
+            True,
+            False,
+            True,
+            True,
+        ):  # made, by the way, by the door, and by the door in the bytes that it knows
             before = len(house.on_the_way)
-            with house.wire() as wire:
-                found.append(wire.asked(asking))
-        by_door += found[2][0] is not None and len(house.on_the_way) == before
-        assert found[0] == found[1] == found[2]
+            with contextlib.nullcontext() if is_open else house.shut(), house.wire() as wire:
+                found.append(wire.asked(request))
+        by_door += found[3][0] is not None and len(house.on_the_way) == before
+        assert found[0] == found[1] == found[2] == found[3]
 
     house.keeps("/stac/conformance")
     check()
@@ -326,10 +365,10 @@ def test_odd_requests_are_the_same_by_the_door_and_by_the_way(house: House, name
     house.keeps("/stac/")
     house.keeps("/stac/conformance")
     found = []
-    for request in (RAW[name], by_the_way(RAW[name])):
-        with house.wire() as wire:
-            found.append(wire.asked(request))
-    assert found[0] == found[1]
+    for is_open in (True, False, True):
+        with contextlib.nullcontext() if is_open else house.shut(), house.wire() as wire:
+            found.append(wire.asked(RAW[name]))
+    assert found[0] == found[1] == found[2]
 
 
 @pytest.mark.parametrize("coding", ["gzip", "br", "zstd", "identity"])
@@ -384,8 +423,8 @@ def test_requests_that_come_together_are_answered_in_order(house: House, name: s
     requests = PIPELINES[name]
     alone = []
     for request in requests:
-        with house.wire() as wire:
-            wire.send(by_the_way(request))
+        with house.shut(), house.wire() as wire:
+            wire.send(request)
             alone.append(wire.answer())
     for path in ("/stac/", "/stac/conformance", "/stac/collections"):
         house.keeps(path)
@@ -398,6 +437,65 @@ def test_requests_that_come_together_are_answered_in_order(house: House, name: s
     assert [one and (one.status, _steady(one.body)) for one in together] == [
         one and (one.status, _steady(one.body)) for one in alone
     ]
+
+
+KNOWN = get("/stac/")
+#: Messages, some of whose bodies are what was answered as a request before.
+MESSAGES = (
+    KNOWN, get("/stac/conformance"), get("/_mgmt/ping"), POST, KNOWN.replace(b"GET", b"HEAD", 1), get("/stac/", "Cookie: a=b"),
+    b"POST /stac/search HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(KNOWN) + KNOWN,
+    get("/stac/", f"Content-Length: {len(KNOWN)}") + KNOWN,
+    get("/stac/", "Transfer-Encoding: chunked") + b"%x\r\n" % len(KNOWN) + KNOWN + b"\r\n0\r\n\r\n",
+    get("/stac/collections", "X: a"), b"\r\n" + KNOWN,
+)  # fmt: skip
+
+
+def test_answers_are_the_same_however_requests_are_cut_into_packets(house: House) -> None:
+    """Above all where a packet is what is known as a request and is none here: the rest of a header, or a body."""
+
+    def together(messages: list[bytes], cuts: set[int]) -> list[tuple[bytes, bytes]]:
+        text, found = b"".join(messages), []
+        with house.wire() as wire:
+            for begin, end in itertools.pairwise(sorted({0, len(text), *cuts})):
+                wire.send(text[begin:end])
+                assert house.has_read(end)
+            for message in messages:
+                answer = wire.answer(is_head=message.startswith(b"HEAD"))
+                assert answer is not None
+                found.append((answer.status, _steady(answer.body)))
+        return found
+
+    @settings(max_examples=sized(40, 1500), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @given(st.data())
+    def check(data: st.DataObject) -> None:
+        messages = data.draw(st.lists(st.sampled_from(MESSAGES), min_size=1, max_size=5))
+        text = b"".join(messages)
+        known = [place.start() for place in re.finditer(re.escape(KNOWN), text)]
+        ends = list(itertools.accumulate(map(len, messages)))
+        likely = [*ends, *known, *(place + len(KNOWN) for place in known), *(place - 3 for place in known)]
+        cuts = data.draw(st.sets(st.sampled_from(likely) | st.integers(1, len(text)), max_size=8))
+        with house.shut():
+            expected = together(messages, set())
+        assert together(messages, {one for one in cuts if 0 < one < len(text)}) == expected
+
+    for path in ("/stac/", "/stac/conformance"):
+        house.keeps(path)
+    check()
+
+
+@pytest.mark.parametrize(
+    "begun", [b"GET /stac/search?x=", b"GET /_mgmt/ping HTTP/1.1\r\n", b"GET /_mgmt/ping HTTP/1.1\r\nX: "]
+)
+def test_what_is_known_as_a_request_is_the_rest_of_another(house: House, begun: bytes) -> None:
+    house.keeps("/stac/")
+    found = []
+    for is_open in (True, False):
+        with contextlib.nullcontext() if is_open else house.shut(), house.wire() as wire:
+            wire.send(begun)
+            assert house.has_read(len(begun))
+            found.append(wire.asked(KNOWN))
+    assert found[0] == found[1]
+    assert found[0][0] != house.ask("/stac/")
 
 
 def _steady(body: bytes) -> bytes:
@@ -519,11 +617,11 @@ def test_while_no_news_come_nothing_is_given_by_the_door(house: House) -> None:
 def test_what_the_door_gives_is_counted_as_what_takes_the_way(house: House) -> None:
     tag = (house.keeps("/stac/").header("etag") or b"").decode()
     steps = []
-    for change in (bytes, by_the_way):
+    for is_open in (True, False):
         before = house.counted()
         for request in (get("/stac/"), get("/stac/", f"If-None-Match: {tag}"), get("/stac/", "Accept-Encoding: gzip")):
-            with house.wire() as wire:
-                wire.send(change(request))
+            with contextlib.nullcontext() if is_open else house.shut(), house.wire() as wire:
+                wire.send(request)
                 wire.answer()
         assert soon(lambda before=before: sum(house.counted().values()) > sum(before.values()))  # type: ignore[misc]
         steps.append({key: value - before.get(key, 0) for key, value in house.counted().items()})
