@@ -649,12 +649,15 @@ def test_the_way_is_taken_where_each_request_is_logged(house: House) -> None:
         wire.answer()
         connection, before = house.connections[-1], len(house.on_the_way)
         connection.access_log = True
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(logging.getLogger("uvicorn.access"), "level", logging.INFO)
-            logging.getLogger("uvicorn.access").manager._clear_cache()  # type: ignore[attr-defined]
+        log = logging.getLogger("uvicorn.access")
+        level = log.level
+        log.setLevel(logging.INFO)
+        try:
             wire.send(get("/stac/"))
             wire.answer()
-            assert len(house.on_the_way) == before + 1
+        finally:
+            log.setLevel(level)
+        assert len(house.on_the_way) == before + 1
 
 
 @pytest.mark.parametrize(
