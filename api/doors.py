@@ -123,7 +123,8 @@ class Answering(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_message_complete(self) -> None:
-        self._is_between = not self.parser.should_upgrade()
+        # A trailer that says "close" ends what the parser reads, though the connection stays.
+        self._is_between = self.parser.should_keep_alive() and not self.parser.should_upgrade()
         super().on_message_complete()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
