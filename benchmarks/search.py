@@ -211,7 +211,7 @@ def _beside_peers(server: DatabaseSettings, folder: Path, parts: Collection[str]
         limit = stack.enter_context(peers.ready_text(database, folder))
         if "latencies" in parts:
             yield from _latencies(servers, limit, ids)
-        if "documents" in parts:
+        if {"latencies", "documents"} & set(parts):
             yield from _documents(servers)
         if "rates" in parts:
             yield from _rates([*servers, limit])
