@@ -36,6 +36,7 @@ from api import (
     uploads,
 )
 from api.changes import Changes
+from api.doors import Door
 from api.encoding import Encoded
 from api.heads import Heads
 from api.limits.headers import EXPOSED as LIMITS_EXPOSED
@@ -113,6 +114,8 @@ class Application(FastAPI):
 
     front: ASGIApp
     raster: TileApplication
+    #: Gives what lies ready to connections that ask (`api.doors`); None while something decides about each request.
+    door: Door | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self.front(scope, receive, send)
@@ -200,7 +203,10 @@ def create_app(
 
 
 def _in_front(app: Application, stac: FastAPI, raster: FastAPI, settings: ApiSettings) -> ASGIApp:
-    """What a request goes through before FastAPI sees it; most are answered here. From the inside out."""
+    """What a request goes through before FastAPI sees it; most are answered here. From the inside out.
+
+    What is put in front of `Documents` and looks at its requests must shut the door (`api.doors`), by which they come past it.
+    """
     limits: Limits = app.state.limits
     direct: ASGIApp = app.routed if is_traced() else Direct(app.routed, stac, settings)
     cors = CORSMiddleware(
@@ -212,10 +218,10 @@ def _in_front(app: Application, stac: FastAPI, raster: FastAPI, settings: ApiSet
         ],
     )  # fmt: skip
     public = PublicUrl(cors, settings.public_url)
-    documents = Heads(Documents(public, lambda: getattr(stac.state, "changes", None), app))
+    documents = Documents(public, lambda: getattr(stac.state, "changes", None), app)
     places = Places(settings, lambda: raster.state.remote)
     tiles = app.state.tile_cache = TileCache(
-        documents,
+        Heads(documents),
         {
             ITEM_PIXELS: ItemVersions(lambda: app.state.primary()),
             COLLECTION_PIXELS: CollectionVersions(lambda: app.state.primary()),
@@ -227,6 +233,8 @@ def _in_front(app: Application, stac: FastAPI, raster: FastAPI, settings: ApiSet
         else DirectTiles(raster, reader_of(places), settings.max_picture_pixels, app.state.metrics.note_fallback),
     )
     scaled = Scaled(tiles)
+    if not limits.is_on and not is_traced():
+        app.door = Door(documents.ready, app.state.metrics)
     limited = Limited(scaled, app, limits, app.state.metrics) if limits.is_on else scaled
     identified = Identified(Signed(limited, raster), lambda: getattr(getattr(app.state, "parts", None), "people", None))
     return Measured(identified, app.state.metrics)

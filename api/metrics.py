@@ -108,6 +108,12 @@ class Metrics:
         self.hydrate_seconds.observe(hydrate_s)
 
 
+def area_of(path: str) -> str:
+    """The part of the service that a path belongs to."""
+    first = path.split("/", 2)[1] if "/" in path else ""
+    return first if first in AREAS else "other"
+
+
 class Snapshot:
     """Gauges of one moment and one caller; of no process, so that nothing of them is left for another caller's scrape."""
 
@@ -162,10 +168,10 @@ class Measured:
         finally:
             if observation.has_left:
                 status = "499"  # nginx's word for a client that went away
-            first = scope["path"].split("/", 2)[1] if "/" in scope["path"] else ""
-            area = first if first in AREAS else "other"
             method = scope["method"] if scope["method"] in _METHODS else "other"
-            self._metrics.note(area, observation.route, method, status, time.perf_counter() - begun, size)
+            self._metrics.note(
+                area_of(scope["path"]), observation.route, method, status, time.perf_counter() - begun, size
+            )
 
 
 class Routed:

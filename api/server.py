@@ -21,9 +21,9 @@ from typing import Any
 
 import httptools
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.supervisors import Multiprocess
 
+from api.doors import Answering
 from api.ending import ending_of
 from api.inlet import offer
 from api.recycling import MemoryMark
@@ -58,7 +58,7 @@ class Pieces:
         return self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
 
 
-class Draining(HttpToolsProtocol):
+class Draining(Answering):
     """A connection that may be used once more when its process is about to end, for a request that is on its way already."""
 
     drain_s = 2.0
@@ -69,7 +69,7 @@ class Draining(HttpToolsProtocol):
 
     def shutdown(self) -> None:
         """Called by uvicorn when it has stopped to accept connections."""
-        self._is_draining = True
+        self._is_draining = self.is_shut = True
         ending_of(self.loop).set()
         if self.cycle is None or self.cycle.response_complete:
             self.loop.call_later(self.drain_s, self._close_idle)
@@ -107,6 +107,7 @@ class Draining(HttpToolsProtocol):
         """Go on parsing as one who has `size` bytes of a body before him, whatever was read past the parser."""
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
+        self._is_between = not size
         if size:
             self._is_muted = True
             self.parser.feed_data(b"PUT / HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % size)

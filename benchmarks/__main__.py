@@ -1,7 +1,7 @@
 """`make bench`: measurements on a private server of their own, printed as lines for RESULTS.md.
 
-`python -m benchmarks [PART ...] [--folder FOLDER] [--only latencies,rates,walk,curve]`: only these parts, and of `search` only those; with
-a folder the server and its catalogues of up to a million items are kept for the next call.
+`python -m benchmarks [PART ...] [--folder FOLDER] [--only latencies,documents,rates,walk,curve]`: only these parts, and of `search` only
+those; with a folder the server and its catalogues of up to a million items are kept for the next call.
 """
 
 from __future__ import annotations

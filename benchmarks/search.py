@@ -31,7 +31,8 @@ COLLECTION = ready_text.COLLECTION
 SIZES = (10_000, 100_000, 1_000_000)
 CONNECTIONS, DURATION_S, ROUNDS = 8, 6.0, 3
 PAGES = 50
-PARTS = ("latencies", "rates", "walk", "curve")
+DOCUMENTS = ("/collections", f"/collections/{COLLECTION}", "/", "/queryables")
+PARTS = ("latencies", "documents", "rates", "walk", "curve")
 
 
 def _rng(n: int) -> random.Random:
@@ -112,8 +113,11 @@ def _latencies(servers: list[Peer], limit: Peer, ids: list[str]) -> Iterator[tup
         "newest of all": _newest,
     }.items():
         yield from _compared(name, servers, make, 30)
-    for path in ("/collections", f"/collections/{COLLECTION}", "/", "/queryables"):
-        yield from _compared(path, servers, partial(_document, path), 60)
+
+
+def _documents(servers: list[Peer]) -> Iterator[tuple[str, float]]:
+    for path in DOCUMENTS:
+        yield from _compared(path, servers, partial(_document, path), 240)
 
 
 def _rates(servers: list[Peer]) -> Iterator[tuple[str, float]]:
@@ -207,6 +211,8 @@ def _beside_peers(server: DatabaseSettings, folder: Path, parts: Collection[str]
         limit = stack.enter_context(peers.ready_text(database, folder))
         if "latencies" in parts:
             yield from _latencies(servers, limit, ids)
+        if {"latencies", "documents"} & set(parts):
+            yield from _documents(servers)
         if "rates" in parts:
             yield from _rates([*servers, limit])
         if "walk" in parts:

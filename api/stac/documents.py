@@ -2,8 +2,8 @@
 rights.
 
 Stands in front of everything else, so that a kept answer is given without routing and without any other middleware: as it is or
-packed, or as 304 when the client has it. It is forgotten with the change that makes it old (`api.changes`); while nobody hears of
-changes nothing is kept.
+packed, or as 304 when the client has it. What is kept for everybody is given by the connection itself (`api.doors`). It is forgotten
+with the change that makes it old (`api.changes`); while nobody hears of changes nothing is kept.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ import re
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.access import principals_of
 from api.changes import Changes
+from api.doors import Ready, ready
 from api.encoding import KEPT, MIN_BYTES, coding_for, tagged
 from api.metrics import observation_of
 from api.stac.caching import cache_control
@@ -44,8 +46,7 @@ _EXPOSED = (b"access-control-expose-headers", b"ETag, Location, RateLimit, RateL
 _Header = tuple[bytes, bytes]
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
+class _Asked(NamedTuple):
     """What tells the answers to one path apart; `principals` None: the caller sends no credentials."""
 
     path: str
@@ -55,11 +56,17 @@ class _Asked:
 
 @dataclass(frozen=True, slots=True)
 class _Sent:
-    """An answer in one coding, ready for the server."""
+    """An answer in one coding, ready for the server; whole, and for who has it already."""
 
     etag: bytes
     start: Message
     body: Message
+    whole: Ready | None
+    unchanged: Ready | None
+
+    def is_known(self, known: bytes) -> bool:
+        """Whether the client has it; `known` is its If-None-Match."""
+        return bool(known) and names_tag(known.decode("latin-1"), self.etag.decode(), weakly=True, in_any_coding=False)
 
 
 @dataclass(slots=True)
@@ -76,10 +83,12 @@ class _Kept:
         """Bytes of all its bodies."""
         return len(self.body) + sum(len(one.body["body"]) for one in self.sent.values())
 
+    def coding(self, accepted: bytes) -> str | None:
+        """The coding for a client that accepts these; b"": it says nothing."""
+        return coding_for(accepted) if accepted and len(self.body) >= MIN_BYTES else None
+
     def in_coding(self, coding: str | None) -> _Sent:
-        """As it is sent to a client with this coding; packed at the first time."""
-        if len(self.body) < MIN_BYTES:
-            coding = None
+        """As it is sent in this coding; packed at the first time."""
         if coding not in self.sent:
             body = KEPT[coding](self.body) if coding else self.body
             etag = tagged(self.etag, coding) if coding else self.etag
@@ -87,7 +96,10 @@ class _Kept:
             if coding:
                 headers.append((b"content-encoding", coding.encode()))
             start = {"type": "http.response.start", "status": 200, "headers": headers}
-            self.sent[coding] = _Sent(etag, start, {"type": "http.response.body", "body": body})
+            self.sent[coding] = _Sent(
+                etag, start, {"type": "http.response.body", "body": body},
+                ready(self.route, 200, headers, body), ready(self.route, 304, _without(headers, _OF_BODY), b""),
+            )  # fmt: skip
         return self.sent[coding]
 
 
@@ -127,13 +139,26 @@ class Documents:
         else:
             self._kept.move_to_end(asked)
             observation_of(scope).route = kept.route
-        sent = self._sent(kept, coding_for(accepted) if accepted else None, is_kept=self._kept.get(asked) is kept)
-        if known and names_tag(known.decode("latin-1"), sent.etag.decode(), weakly=True, in_any_coding=False):
+        sent = self._sent(kept, kept.coding(accepted), is_kept=self._kept.get(asked) is kept)
+        if sent.is_known(known):
             await send({**sent.start, "status": 304, "headers": _without(sent.start["headers"], _OF_BODY)})
             await send({"type": "http.response.body", "body": b""})
             return
         await send(sent.start)
         await send(sent.body)
+
+    def ready(self, scope: Scope) -> Ready | None:
+        """What a call with this GET would send, if it is kept, packed, and for everybody; for `api.doors`."""
+        changes = self._changes()
+        if changes is None or not changes.is_live or self._generation != changes.generation:
+            return None
+        asked, accepted, known = self._read(scope)
+        kept = self._kept.get(asked) if asked.principals is None else None
+        sent = kept.sent.get(kept.coding(accepted)) if kept is not None else None
+        if sent is None:
+            return None
+        self._kept.move_to_end(asked)
+        return sent.unchanged if sent.is_known(known) else sent.whole
 
     def _read(self, scope: Scope) -> tuple[_Asked, bytes, bytes]:
         """What is asked for, Accept-Encoding, If-None-Match."""

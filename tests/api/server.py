@@ -46,7 +46,9 @@ def running(
 @contextlib.contextmanager
 def serving(app: ASGIApp, listener: socket.socket) -> Iterator[None]:
     """Serve any application on an already bound socket in a thread."""
-    config = uvicorn.Config(app, log_level="warning", lifespan="on", ws="none", http=Prompt)
+    config = uvicorn.Config(
+        app, log_level="warning", lifespan="on", ws="none", http=Prompt, access_log=False, proxy_headers=False, server_header=False,
+    )  # fmt: skip
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
