@@ -8,11 +8,11 @@ three times as much, as none is in the processor's caches any more.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import chain, islice, repeat
+from itertools import islice
 from typing import Any
 from uuid import UUID
 
@@ -29,9 +29,10 @@ from ingest.edits.items import check_uploads, enter, events_of
 from ingest.edits.plain import prepared
 from ingest.errors import EditRefused, IngestError, RecordRejected
 from ingest.model import JSON
+from ingest.partitions import Partitions
 from ingest.rows import Base, Row, packed_row
 from ingest.sanitise import check_id
-from ingest.store import base_of, copy_packed, copy_rows, loading, partitioned
+from ingest.store import CollectionUnknown, base_of, copy_packed, copy_rows, loading, lock_items
 from ingest.summaries import merged, summarise
 from ingest.summary_store import widen
 from lineage import log as lineage_log
@@ -42,8 +43,21 @@ from lineage.events import Kind
 BATCH = 100
 #: Events of longer ones have to be looked at one by one (`lineage.log.append`).
 _LONGEST_ACTOR = 1000
-#: So many are the first ones.
-_FIRST = (20, 40)
+#: So many are the first ones, as PostgreSQL waits for them, and the last ones, after which it has to be waited for.
+_FIRST, _LAST = (20, 40), (20,)
+#: Batches that may wait for PostgreSQL, which takes longer where it makes partitions.
+_AHEAD = 4
+
+
+#: What is raised when not all is well.
+_FAULTS = (
+    CollectionUnknown,
+    EditRefused,
+    EventInvalid,
+    RecordRejected,
+    orjson.JSONDecodeError,
+    psycopg.errors.UniqueViolation,
+)
 
 
 class Unstreamable(IngestError):
@@ -106,16 +120,14 @@ class Stream:
     clean: Callable[[Any], Any]
 
     def batches(self, base: Base, author: Author) -> Iterator[_Batch]:
-        """The items, roughly in order of time, so that a batch has few partitions. The first are few, as PostgreSQL waits for them.
+        """The items, roughly in order of time, so that a batch has few partitions.
 
         Raises:
             EditRefused, EventInvalid, orjson.JSONDecodeError: something is wrong with one.
         """
         ids = iter(sorted(self.documents, key=self._time))
-        for number in chain(_FIRST, repeat(BATCH)):
-            if not (some := list(islice(ids, number))):
-                return
-            yield self._batch(some, base, author)
+        for number in _sizes(len(self.documents)):
+            yield self._batch(list(islice(ids, number)), base, author)
 
     def _batch(self, ids: Sequence[str], base: Base, author: Author) -> _Batch:
         rows: list[_Row] = []
@@ -151,6 +163,18 @@ class Stream:
         return text[place + 11 : place + 35]
 
 
+def _sizes(number: int) -> Iterator[int]:
+    """Of batches: the first are few, the last are few, and the others `BATCH` at most."""
+    left = number - sum(_FIRST) - sum(_LAST)
+    assert left >= 0
+    yield from _FIRST
+    for _ in range(left // BATCH):
+        yield BATCH
+    if left % BATCH:
+        yield left % BATCH
+    yield from _LAST
+
+
 async def create_streamed(conn: Connection, author: Author, stream: Stream) -> None:
     """Store new items, all or none.
 
@@ -160,28 +184,34 @@ async def create_streamed(conn: Connection, author: Author, stream: Stream) -> N
     try:
         for item_id in stream.documents:
             check_id(item_id)
-        place = await enter(conn, author, stream.collection, list(stream.documents))
-        if not place.may_write or place.present or place.harvested or len(author.actor) > _LONGEST_ACTOR:
-            raise Unstreamable("these items are not simply new")
-        await _store(conn, author, stream)
-    except (EditRefused, EventInvalid, RecordRejected, orjson.JSONDecodeError, psycopg.errors.UniqueViolation) as error:
+        await lock_items(conn, stream.collection)
+        base = await base_of(conn, stream.collection)
+        async with aclosing(ahead(stream.batches(base, author), _AHEAD)) as batches:
+            place = await enter(conn, author, stream.collection, list(stream.documents))
+            if not place.may_write or place.present or place.harvested or len(author.actor) > _LONGEST_ACTOR:
+                raise Unstreamable("these items are not simply new")
+            await _store(conn, author, stream, base, batches)
+    except _FAULTS as error:
         raise Unstreamable(str(error)) from error
 
 
-async def _store(conn: Connection, author: Author, stream: Stream) -> None:
+async def _store(conn: Connection, author: Author, stream: Stream, base: Base, batches: AsyncGenerator[_Batch]) -> None:
     collection = stream.collection
-    base = await base_of(conn, collection)
+    partitions = Partitions(conn, collection, base.partition_trunc)
+    stored_in: set[str] = set()
     events: dict[str, bytes] = {}
     told: JSON | None = None
-    async with loading(conn, collection) as footprints, aclosing(ahead(stream.batches(base, author))) as batches:
+    async with loading(conn, collection) as footprints:
         async for batch in batches:
             await check_uploads(conn, author, batch.uploads)
-            for partition, rows in sorted((await partitioned(conn, collection, base, batch.rows)).items()):
+            for partition, rows in (await partitions.of(batch.rows)).items():
                 await copy_rows(conn, collection, partition, len(rows), [b"".join(row.row for row in rows)])
+                stored_in.add(partition)
             await copy_packed(conn, batch.packed)
             footprints += batch.footprints
             events |= batch.events
             told = merged(told, batch.summary)
+        await partitions.note_stored(stored_in)
     await conn.execute(sql("edits.note_edited"), (collection,))
     if told is not None:
         await widen(conn, collection, told)

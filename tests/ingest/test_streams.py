@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import threading
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from typing import Any
 
 import orjson
 import psycopg
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from db.pools import Connection, Pool
 from ingest.ahead import ahead
@@ -16,7 +21,7 @@ from ingest.collection_files import ensure_collections
 from ingest.edits.author import Author
 from ingest.edits.batches import ready_items
 from ingest.edits.items import create_items
-from ingest.edits.streams import BATCH, Bulk, Stream, Unstreamable, bulk_of, create_streamed
+from ingest.edits.streams import BATCH, Bulk, Stream, Unstreamable, _sizes, bulk_of, create_streamed
 from ingest.packing import unpack
 from tests.api.editing import item
 
@@ -159,14 +164,50 @@ async def test_what_fails_ahead_fails_when_its_turn_comes() -> None:
 
 
 async def test_who_leaves_early_waits_for_the_thread() -> None:
-    made = []
+    made, begun, may_end = [], threading.Event(), threading.Event()
 
     def values() -> Any:
         for number in range(5):
+            if number == 1:
+                begun.set()
+                may_end.wait()
             made.append(number)
             yield number
 
     walk = ahead(values())
     assert await anext(walk) == 0
-    await walk.aclose()
+    await asyncio.to_thread(begun.wait)
+    leaving = asyncio.ensure_future(walk.aclose())
+    await asyncio.sleep(0.01)
+    assert not leaving.done()
+    may_end.set()
+    await leaving
     assert made == [0, 1]
+
+
+async def test_no_more_are_made_ahead_than_there_is_room_for() -> None:
+    made, third = [], threading.Event()
+
+    def values() -> Any:
+        for number in range(6):
+            made.append(number)
+            if number == 3:
+                third.set()
+            yield number
+
+    async with aclosing(ahead(values(), 3)) as walk:
+        assert await anext(walk) == 0
+        await asyncio.to_thread(third.wait)
+        await asyncio.sleep(0.01)
+        assert made == [0, 1, 2, 3]
+        assert [one async for one in walk] == [1, 2, 3, 4, 5]
+
+
+@given(st.integers(BATCH, 5 * BATCH))
+@settings(max_examples=20)
+def test_batches_have_all_items_and_are_small_at_both_ends(number: int) -> None:
+    sizes = list(_sizes(number))
+    assert sum(sizes) == number
+    assert min(sizes) > 0
+    assert max(sizes) <= BATCH
+    assert max(sizes[0], sizes[-1]) <= 20
