@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequenc
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import islice
+from itertools import batched, islice
 from typing import Any
 from uuid import UUID
 
@@ -26,7 +26,7 @@ from ingest.ahead import ahead
 from ingest.edits.author import Author
 from ingest.edits.geometry import are_valid
 from ingest.edits.items import check_uploads, enter, events_of
-from ingest.edits.plain import prepared
+from ingest.edits.plain import Prepared, prepared
 from ingest.errors import EditRefused, IngestError, RecordRejected
 from ingest.model import JSON
 from ingest.partitions import Partitions
@@ -45,6 +45,8 @@ BATCH = 100
 _LONGEST_ACTOR = 1000
 #: So many are the first ones, as PostgreSQL waits for them, and the last ones, after which it has to be waited for.
 _FIRST, _LAST = (20, 40), (20,)
+#: Items that are looked at together.
+_GROUP = 8
 #: Batches that may wait for PostgreSQL, which takes longer where it makes partitions.
 _AHEAD = 4
 
@@ -136,9 +138,7 @@ class Stream:
         uploads: set[UUID] = set()
         properties, boxes, facts = [], [], []
         collection = self.collection.encode()
-        for item_id in ids:
-            document = self.clean(orjson.loads(memoryview(self.documents[item_id])))
-            one = prepared(document, self.collection, item_id, self.own_root)
+        for item_id, one in self._prepared(ids):
             row = Row(one.item, one.start, one.end).packed(collection, base, one.footprint)
             rows.append(_Row(one.start, one.end, item_id, row))
             if one.packed is not None:
@@ -155,6 +155,11 @@ class Stream:
         events = events_of(author, Kind.CREATE, self.collection, facts)
         texts = {str(event.item_id): lineage_log.row_text(event) for event in events}
         return _Batch(rows, b"".join(packed), footprints, texts, summary, frozenset(uploads))
+
+    def _prepared(self, ids: Sequence[str]) -> Iterator[tuple[str, Prepared]]:
+        for few in batched(ids, _GROUP):
+            read = [(item_id, self.clean(orjson.loads(memoryview(self.documents[item_id])))) for item_id in few]
+            yield from zip(few, prepared(read, self.collection, self.own_root), strict=True)
 
     def _time(self, item_id: str) -> bytes:
         """Where an item's time probably is; a wrong one costs a little time and nothing else."""
