@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 import threading
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
@@ -183,6 +184,16 @@ async def test_who_leaves_early_waits_for_the_thread() -> None:
     may_end.set()
     await leaving
     assert made == [0, 1]
+
+
+async def test_threads_take_turns_as_before_when_all_is_made() -> None:
+    usual = sys.getswitchinterval()
+    async with aclosing(ahead(iter([1, 2]))) as one, aclosing(ahead(iter([1, 2]))) as other:
+        assert [await anext(one), await anext(other)] == [1, 1]
+        assert sys.getswitchinterval() == pytest.approx(0.0005)
+        assert [value async for value in one] == [2]
+        assert sys.getswitchinterval() == pytest.approx(0.0005)
+    assert sys.getswitchinterval() == pytest.approx(usual)
 
 
 async def test_no_more_are_made_ahead_than_there_is_room_for() -> None:
