@@ -88,6 +88,14 @@ async def test_partitions_are_made_as_pgstac_makes_them(conn: Connection, before
     assert ours == theirs
 
 
+async def test_pgstac_is_the_one_that_partitions_were_held_against(conn: Connection) -> None:
+    """Another one makes its partitions itself: to be compared (`check_partition` in its migration), and named in a new function."""
+    source = (
+        "select position(pgstac.get_version() in prosrc) > 0 as is_named from pg_proc where proname = 'make_partition'"
+    )
+    assert await (await conn.execute(source.encode())).fetchall() == [{"is_named": True}]
+
+
 async def test_what_pgstac_refuses_is_refused(conn: Connection) -> None:
     with pytest.raises(Exception, match="does not exist"):
         await _described(conn, "federator.make_partition", f"delete from pgstac.collections where id = '{L2A}'")
