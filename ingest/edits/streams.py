@@ -171,7 +171,9 @@ class Stream:
 def _sizes(number: int) -> Iterator[int]:
     """Of batches: the first are few, the last are few, and the others `BATCH` at most."""
     left = number - sum(_FIRST) - sum(_LAST)
-    assert left >= 0
+    if left < 0:
+        yield number
+        return
     yield from _FIRST
     for _ in range(left // BATCH):
         yield BATCH

@@ -214,11 +214,11 @@ async def test_no_more_are_made_ahead_than_there_is_room_for() -> None:
         assert [one async for one in walk] == [1, 2, 3, 4, 5]
 
 
-@given(st.integers(BATCH, 5 * BATCH))
+@given(st.integers(1, 5 * BATCH))
 @settings(max_examples=20)
 def test_batches_have_all_items_and_are_small_at_both_ends(number: int) -> None:
     sizes = list(_sizes(number))
     assert sum(sizes) == number
     assert min(sizes) > 0
     assert max(sizes) <= BATCH
-    assert max(sizes[0], sizes[-1]) <= 20
+    assert max(sizes[0], sizes[-1]) <= 20 or number < BATCH
