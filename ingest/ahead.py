@@ -6,6 +6,7 @@ import asyncio
 import sys
 import threading
 from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, asynccontextmanager
 
 #: How long one thread may keep the interpreter from another that waits for it, while there is work ahead. Python's 5 ms are longer than
 #: PostgreSQL takes for a statement: the loop, which has little to do, would be late for each.
@@ -39,25 +40,30 @@ short_turns = _ShortTurns()
 type _Made[T] = asyncio.Task[tuple[T] | None]
 
 
-async def ahead[T](values: Iterator[T], number: int = 1) -> AsyncGenerator[T]:
-    """The values of an iterator that takes its time, made in a thread in their order, so many ahead at most. To be closed (`aclosing`).
+@asynccontextmanager
+async def ahead[T](values: Iterator[T], number: int = 1) -> AsyncGenerator[AsyncGenerator[T]]:
+    """The values of an iterator that takes its time, made in a thread in their order, so many ahead at most; from now on, asked for or not.
 
-    Raises:
-        Whatever the iterator raises, when its turn comes.
+    The values raise whatever the iterator raises, when its turn comes.
     """
     room = asyncio.Semaphore(number)
     ready: asyncio.Queue[_Made[T]] = asyncio.Queue()
     with short_turns:
         making = asyncio.create_task(_make(values, room, ready))
         try:
-            while (found := (await ready.get()).result()) is not None:
-                room.release()
-                yield found[0]
+            async with aclosing(_taken_over(room, ready)) as made:
+                yield made
         finally:  # a thread cannot be stopped, and nobody may ask the iterator for more while it works
             making.cancel()
             await asyncio.wait({making})
             while not ready.empty():
                 ready.get_nowait().exception()
+
+
+async def _taken_over[T](room: asyncio.Semaphore, ready: asyncio.Queue[_Made[T]]) -> AsyncGenerator[T]:
+    while (found := (await ready.get()).result()) is not None:
+        room.release()
+        yield found[0]
 
 
 async def _make[T](values: Iterator[T], room: asyncio.Semaphore, ready: asyncio.Queue[_Made[T]]) -> None:

@@ -2,14 +2,13 @@
 
 This is the way of requests with which nothing is wrong. Whatever stands in the way, the transaction is given up and `Unstreamable` raised;
 what is wrong is then found, and told, by those who look at all items before anything is stored (`ingest.edits.batches`,
-`ingest.edits.items`). An item is read, checked, hashed and made a row before the next one is read: a thousand of them read at once cost
-three times as much, as none is in the processor's caches any more.
+`ingest.edits.items`). A few items are read, checked, hashed and made rows before the next ones are read: a thousand of them read at once
+cost three times as much, as none is in the processor's caches any more.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
-from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import batched, islice
@@ -49,8 +48,6 @@ _FIRST, _LAST = (20, 40), (20,)
 _GROUP = 8
 #: Batches that may wait for PostgreSQL, which takes longer where it makes partitions.
 _AHEAD = 4
-
-
 #: What is raised when not all is well.
 _FAULTS = (
     CollectionUnknown,
@@ -193,7 +190,7 @@ async def create_streamed(conn: Connection, author: Author, stream: Stream) -> N
             check_id(item_id)
         await lock_items(conn, stream.collection)
         base = await base_of(conn, stream.collection)
-        async with aclosing(ahead(stream.batches(base, author), _AHEAD)) as batches:
+        async with ahead(stream.batches(base, author), _AHEAD) as batches:
             place = await enter(conn, author, stream.collection, list(stream.documents))
             if not place.may_write or place.present or place.harvested or len(author.actor) > _LONGEST_ACTOR:
                 raise Unstreamable("these items are not simply new")

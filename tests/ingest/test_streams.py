@@ -7,7 +7,6 @@ import contextlib
 import sys
 import threading
 from collections.abc import Awaitable, Callable
-from contextlib import aclosing
 from typing import Any
 
 import orjson
@@ -158,10 +157,10 @@ async def test_what_fails_ahead_fails_when_its_turn_comes() -> None:
         yield None
         raise psycopg.Error("third")
 
-    walk = ahead(values())
-    assert [await anext(walk), await anext(walk)] == [1, None]
-    with pytest.raises(psycopg.Error, match="third"):
-        await anext(walk)
+    async with ahead(values()) as walk:
+        assert [await anext(walk), await anext(walk)] == [1, None]
+        with pytest.raises(psycopg.Error, match="third"):
+            await anext(walk)
 
 
 async def test_who_leaves_early_waits_for_the_thread() -> None:
@@ -175,10 +174,13 @@ async def test_who_leaves_early_waits_for_the_thread() -> None:
             made.append(number)
             yield number
 
-    walk = ahead(values())
-    assert await anext(walk) == 0
+    async def walk_and_leave() -> None:
+        async with ahead(values()) as walk:
+            assert await anext(walk) == 0
+            await asyncio.to_thread(begun.wait)
+
+    leaving = asyncio.ensure_future(walk_and_leave())
     await asyncio.to_thread(begun.wait)
-    leaving = asyncio.ensure_future(walk.aclose())
     await asyncio.sleep(0.01)
     assert not leaving.done()
     may_end.set()
@@ -188,12 +190,23 @@ async def test_who_leaves_early_waits_for_the_thread() -> None:
 
 async def test_threads_take_turns_as_before_when_all_is_made() -> None:
     usual = sys.getswitchinterval()
-    async with aclosing(ahead(iter([1, 2]))) as one, aclosing(ahead(iter([1, 2]))) as other:
+    async with ahead(iter([1, 2])) as one, ahead(iter([1, 2])) as other:
         assert [await anext(one), await anext(other)] == [1, 1]
         assert sys.getswitchinterval() == pytest.approx(0.0005)
         assert [value async for value in one] == [2]
         assert sys.getswitchinterval() == pytest.approx(0.0005)
     assert sys.getswitchinterval() == pytest.approx(usual)
+
+
+async def test_work_begins_before_it_is_asked_for() -> None:
+    begun = threading.Event()
+
+    def values() -> Any:
+        begun.set()
+        yield 1
+
+    async with ahead(values()):
+        assert await asyncio.to_thread(begun.wait, 30)
 
 
 async def test_no_more_are_made_ahead_than_there_is_room_for() -> None:
@@ -206,12 +219,13 @@ async def test_no_more_are_made_ahead_than_there_is_room_for() -> None:
                 third.set()
             yield number
 
-    async with aclosing(ahead(values(), 3)) as walk:
+    async with ahead(values(), 2) as walk:
         assert await anext(walk) == 0
+        assert await anext(walk) == 1
         await asyncio.to_thread(third.wait)
         await asyncio.sleep(0.01)
         assert made == [0, 1, 2, 3]
-        assert [one async for one in walk] == [1, 2, 3, 4, 5]
+        assert [one async for one in walk] == [2, 3, 4, 5]
 
 
 @given(st.integers(1, 5 * BATCH))
