@@ -57,7 +57,8 @@ async def read_body(request: Request, limit: int) -> bytes:
     length = 0
     try:
         async for chunk in request.stream():
-            chunks.append(chunk)
+            if chunk:  # the last one is often empty; and what came in one is not copied
+                chunks.append(chunk)
             length += len(chunk)
             if length > limit:
                 raise _too_large(limit)

@@ -1,8 +1,7 @@
 """Writing items into pgstac, quickly and in the caller's transaction.
 
 pgstac's own `upsert_items` stores about 100 Sentinel-2 items a second; COPY of rows made in Python stores thousands (figures:
-benchmarks/RESULTS.md). Like pypgstac's loader this asks `check_partition` first, but for whole months, so that an ascending harvest
-does not rebuild the partition's check constraint, and lock its readers out, at every page.
+benchmarks/RESULTS.md). Like pypgstac's loader this sees to the partitions first (`ingest.partitions`).
 """
 
 from __future__ import annotations
@@ -10,11 +9,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from itertools import batched, groupby
+from datetime import datetime
+from itertools import batched
 from types import MappingProxyType
-from typing import Protocol
 
 import psycopg
 from psycopg.rows import DictRow
@@ -25,6 +22,7 @@ from db.queries import sql
 from ingest.errors import IngestError
 from ingest.model import JSON
 from ingest.packing import pack
+from ingest.partitions import Partitions
 from ingest.rows import COPY_END, COPY_HEAD, Base, Row, packed_row, row_of
 from ingest.summaries import summary_of
 from ingest.summary_store import widen
@@ -41,21 +39,8 @@ RETRYABLE = (
     psycopg.errors.ObjectInUse,
 )
 
-#: Bounds of the check constraint of a collection that is one partition.
-_EVER = (datetime(1900, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC))
-#: How far past its month an item may end before the constraint has to be widened.
-_SLACK = timedelta(days=31)
 #: Rows that are made while PostgreSQL reads those before them.
 _BATCH = 4
-
-
-class Spanned(Protocol):
-    """What has a place in time: an item's row, in whatever form."""
-
-    @property
-    def start(self) -> datetime: ...
-    @property
-    def end(self) -> datetime: ...
 
 
 class CollectionUnknown(IngestError):
@@ -108,14 +93,16 @@ async def write_items(
     packing = asyncio.create_task(asyncio.to_thread(_packed, collection, items))
     rows = sorted(map(row_of, items), key=lambda row: (row.start, row.id))
     summing = asyncio.create_task(asyncio.to_thread(_summed, rows))
-    parts = await partitioned(conn, collection, base, rows)
+    partitions = Partitions(conn, collection, base.partition_trunc)
+    parts = await partitions.of(rows)
     readers = {**new_readers, **await delete_items(conn, collection, [row.id for row in rows], before)}
     collection_id = collection.encode()
     try:
         async with conn.transaction(), loading(conn, collection) as footprints:
-            for partition, members in sorted(parts.items()):
+            for partition, members in parts.items():
                 pieces = _pieces(members, collection_id, base, footprints)
                 await copy_rows(conn, collection, partition, len(members), pieces)
+            await partitions.note_stored(parts)
             await copy_packed(conn, await packing)
     except psycopg.errors.UniqueViolation:
         # Someone else stored it, or an older state of the database: what we were told is not so.
@@ -180,7 +167,8 @@ async def loading(conn: Connection, collection: str) -> AsyncGenerator[list[byte
 
 
 async def copy_rows(conn: Connection, collection: str, partition: str, number: int, pieces: Iterable[bytes]) -> None:
-    """Copy rows (`ingest.rows.Row.packed`) into their partition: routed by the parent table it costs a quarter more.
+    """Copy rows (`ingest.rows.Row.packed`) into their partition: routed by the parent table it costs a quarter more. The caller notes them
+    (`Partitions.note_stored`).
 
     Some rows a piece: while PostgreSQL reads one piece the next is being made.
 
@@ -196,7 +184,6 @@ async def copy_rows(conn: Connection, collection: str, partition: str, number: i
         stored = cursor.rowcount
     if stored != number:
         raise NotStored(f"{number - stored} of {number} items of {collection} were not stored")
-    await conn.execute(sql("harvest.note_partition"), (partition,))
 
 
 def _packed(collection: str, items: Sequence[JSON]) -> bytes:
@@ -219,60 +206,6 @@ async def base_of(conn: Connection, collection: str) -> Base:
     if row is None:
         raise CollectionUnknown(f"there is no collection {collection!r}")
     return Base(row["base_item"], row["base_item_id"], row["partition_trunc"])
-
-
-def _bucket(when: datetime, trunc: str | None) -> tuple[datetime, datetime]:
-    """First and last microsecond of the partition that `when` belongs to, in UTC as pgstac's `partition_name`."""
-    if trunc is None:
-        return _EVER
-    first = datetime(when.year, when.month if trunc == "month" else 1, 1, tzinfo=UTC)
-    after = (first + timedelta(days=31 if trunc == "month" else 366)).replace(day=1)
-    return first, after - timedelta(microseconds=1)
-
-
-@dataclass(frozen=True, slots=True)
-class _Bucket[R: Spanned]:
-    """Rows of one partition, and what its check constraints must let in."""
-
-    rows: list[R]
-    start: datetime
-    end: datetime
-    latest_end: datetime
-
-
-async def partitioned[R: Spanned](
-    conn: Connection, collection: str, base: Base, rows: Sequence[R]
-) -> dict[str, list[R]]:
-    """The rows, which come in order of their start, by their partition, which is there now.
-
-    Partitions are made in order of time, so that two writers cannot deadlock on the catalogue.
-    """
-    buckets = []
-    for (first, last), group in groupby(rows, key=lambda row: _bucket(row.start, base.partition_trunc)):
-        members = list(group)
-        start = min(first, *(row.start for row in members))
-        end = max(last, *(row.start for row in members))
-        buckets.append(_Bucket(members, start, end, max(last, *(row.end for row in members))))
-    parameters = (
-        list(range(len(buckets))),
-        [bucket.start for bucket in buckets],
-        [bucket.end for bucket in buckets],
-        [bucket.latest_end for bucket in buckets],
-    )
-    cursor = await conn.execute(sql("harvest.partitions_that_fit"), (collection, *parameters))
-    fitting = {row["number"]: str(row["partition"]) for row in await cursor.fetchall()}
-    found: dict[str, list[R]] = {}
-    for number, bucket in enumerate(buckets):
-        name = fitting.get(number) or await _made(conn, collection, bucket)
-        found.setdefault(name, []).extend(bucket.rows)
-    return found
-
-
-async def _made[R: Spanned](conn: Connection, collection: str, bucket: _Bucket[R]) -> str:
-    parameters = (collection, bucket.start, bucket.end, bucket.latest_end + _SLACK)
-    row = await (await conn.execute(sql("harvest.check_partition"), parameters)).fetchone()
-    assert row is not None
-    return str(row["partition"])
 
 
 async def delete_items(

@@ -24,14 +24,15 @@ join pgstac.partition_stats as p on p.collection = $1 and p.partition_dtrange @>
 cross join lateral pgstac.partition_catalog_meta(p.partition) as m
 where m.constraint_dtrange @> tstzrange(asked.first, asked.last, '[]') and m.constraint_edtrange @> tstzrange(asked.first, asked.latest_end, '[]');
 
--- name: check_partition
--- Makes the partition, or widens its check constraint. Asked for whole months: then the constraint is built once and not at every page.
-select pgstac.check_partition($1, tstzrange($2, $3, '[]'), tstzrange($2, $4, '[]')) as partition;
+-- name: make_partitions
+-- Makes partitions, or widens their check constraints. Asked for whole months: then a constraint is built once and not at every page.
+select asked.number, federator.make_partition($1, tstzrange(asked.first, asked.last, '[]'), tstzrange(asked.first, asked.latest_end, '[]')) as partition
+from unnest($2::int[], $3::timestamptz[], $4::timestamptz[], $5::timestamptz[]) as asked (number, first, last, latest_end);
 
--- name: note_partition
+-- name: note_partitions
 -- What pgstac's statement trigger on the parent table would do after rows were stored. Without extents to keep there is nothing:
--- the partition is in pgstac's list since check_partition made it.
-select pgstac.update_partition_stats_q($1, true) where pgstac.get_setting_bool('update_collection_extent');
+-- the partitions are in pgstac's list since they were made.
+select pgstac.update_partition_stats_q(name, true) from unnest($1::text[]) as name where pgstac.get_setting_bool('update_collection_extent');
 
 -- name: delete_items
 -- With the old datetime PostgreSQL looks into one partition per item and not into all months. Returns who may read those that not all may.

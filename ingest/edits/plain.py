@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 import threading
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
@@ -18,15 +18,14 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import msgspec
-import numpy as np
 import orjson
 from msgspec import UNSET, Meta, Struct, UnsetType
-from pypgstac.hydration import DO_NOT_MERGE_MARKER
 
 from ingest.edits.documents import checked_item
 from ingest.edits.geometry import checked_bbox, checked_geometry
 from ingest.edits.hrefs import are_plain_urls, check_links, named_uploads
 from ingest.edits.models import are_urls
+from ingest.edits.texts import doubtful, is_good, with_null
 from ingest.errors import EditRefused
 from ingest.model import JSON
 from ingest.packing import OWN_RELS, pack, pack_text, without_nulls
@@ -98,10 +97,6 @@ class _Item(Struct):
 
 #: A time in UTC as all readers take it.
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|\+00:00)", re.ASCII)
-_MARKER = DO_NOT_MERGE_MARKER.encode()
-#: What follows a number.
-_ENDS = frozenset(b",]}")
-_EXPONENT = re.compile(rb"e[-+]\d+[,\]}]")
 _RESERVED = frozenset({"private", "pgstac:base_item"})
 _EXACT = orjson.OPT_SORT_KEYS | orjson.OPT_STRICT_INTEGER
 #: What may be in an item besides what is measured, for sure.
@@ -158,18 +153,50 @@ class Prepared:
     uploads: Set[UUID]
 
 
-def prepared(document: Any, collection: str, item_id: str, own_root: str) -> Prepared:
-    """Return an item that JSON was read to, as it is to be stored (arguments and what is raised as of `checked_item`)."""
-    if (plain := plain_item(document, collection, item_id, own_root)) is not None:
-        return plain
+@dataclass(slots=True)
+class _Seen:
+    """An item that was looked at but for its texts: all that is hashed, and its links as they were sent."""
+
+    item: JSON
+    version: str
+    times: tuple[datetime, datetime]
+    text: bytes
+    links: bytes
+    footprint: bytes
+    uploads: Set[UUID]
+
+
+def prepared(documents: Sequence[tuple[str, Any]], collection: str, own_root: str) -> list[Prepared]:
+    """Return items that JSON was read to, with their ids, as they are to be stored (the rest, and what is raised, as of `checked_item`)."""
+    found = plain_items(documents, collection, own_root)
+    return [
+        plain or _closely(document, collection, item_id, own_root)
+        for (item_id, document), plain in zip(documents, found, strict=True)
+    ]
+
+
+def _closely(document: Any, collection: str, item_id: str, own_root: str) -> Prepared:
     item = checked_item(document, collection, item_id, own_root=own_root)
     return Prepared(
         item, *item_range(item), item_sha256(item), pack(item), ewkb(item["geometry"]), named_uploads([item])
     )  # fmt: skip
 
 
-def plain_item(document: Any, collection: str, item_id: str, own_root: str) -> Prepared | None:
-    """The same of an item that is plain and whose id is valid; None when somebody else has to look at it."""
+def plain_items(documents: Sequence[tuple[str, Any]], collection: str, own_root: str) -> list[Prepared | None]:
+    """The same of those that are plain and whose id is valid; None where somebody else has to look.
+
+    Some at once: what is done with one after the other is found in the processor's caches.
+    """
+    seen = [_looked_at(document, collection, item_id, own_root) for item_id, document in documents]
+    plain = [one for one in seen if one is not None]
+    _drop_nulls(plain)
+    made = iter(
+        [_made(one, is_doubtful) for one, is_doubtful in zip(plain, doubtful([one.text for one in plain]), strict=True)]
+    )
+    return [None if one is None else next(made) for one in seen]
+
+
+def _looked_at(document: Any, collection: str, item_id: str, own_root: str) -> _Seen | None:
     if not isinstance(document, dict) or not _RESERVED.isdisjoint(document):
         return None
     item: JSON = {"links": [], "assets": {}, "collection": collection, "id": item_id, **document}
@@ -177,12 +204,12 @@ def plain_item(document: Any, collection: str, item_id: str, own_root: str) -> P
         told = msgspec.convert(item, _Item)
         if (told.id, told.collection) != (item_id, collection) or not are_urls(told.stac_extensions):
             return None
-        return _plain(item, told, own_root)
+        return _seen(item, told, own_root)
     except (msgspec.ValidationError, EditRefused, TypeError, RecursionError):
         return None
 
 
-def _plain(item: JSON, told: _Item, own_root: str) -> Prepared | None:
+def _seen(item: JSON, told: _Item, own_root: str) -> _Seen | None:
     """Raises EditRefused, TypeError (an integer beyond 2^53, or too many levels)."""
     times, hrefs = _times(told.properties), list(_hrefs(told))
     placed = _placed(item["geometry"])
@@ -194,15 +221,24 @@ def _plain(item: JSON, told: _Item, own_root: str) -> Prepared | None:
     links = orjson.dumps(item["links"], option=_EXACT)
     item["links"] = [link for link in item["links"] if link["rel"] not in OWN_RELS]
     text = _text(item)
-    if not _is_good(text) or not _is_good(links) or len(text) + len(links) > MAX_BYTES - _ROOM:
+    if not is_good(text) or not is_good(links) or len(text) + len(links) > MAX_BYTES - _ROOM:
         return None
-    if b"null" in text or b"null" in links:
-        item = without_nulls(item)
-        text = _text(item)
-    sha256 = item_sha256(item) if _is_doubtful(text) else hashlib.sha256(text).hexdigest()
-    packed = pack_text(b'{"stac_version":"%s",%s' % (told.stac_version.encode(), text[1:]), item["links"])
-    uploads = named_uploads([item]) if any("/uploads/" in href for href in hrefs) else frozenset[UUID]()
-    return Prepared(item, *times, sha256, packed, footprint, uploads)
+    uploads = named_uploads([item]) if "/uploads/" in "\n".join(hrefs) else frozenset[UUID]()
+    return _Seen(item, told.stac_version, times, text, links, footprint, uploads)
+
+
+def _drop_nulls(seen: Sequence[_Seen]) -> None:
+    texts, links = with_null([one.text for one in seen]), with_null([one.links for one in seen])
+    for one, *is_there in zip(seen, texts, links, strict=True):
+        if any(is_there):
+            one.item = without_nulls(one.item)
+            one.text = _text(one.item)
+
+
+def _made(seen: _Seen, is_doubtful: bool) -> Prepared:
+    sha256 = item_sha256(seen.item) if is_doubtful else hashlib.sha256(seen.text).hexdigest()
+    packed = pack_text(b'{"stac_version":"%s",%s' % (seen.version.encode(), seen.text[1:]), seen.item["links"])
+    return Prepared(seen.item, *seen.times, sha256, packed, seen.footprint, seen.uploads)
 
 
 def _text(item: JSON) -> bytes:
@@ -212,25 +248,6 @@ def _text(item: JSON) -> bytes:
         return orjson.dumps(_nest.outermost, option=_EXACT)[_AROUND:-_AROUND]
     finally:
         _nest.innermost.clear()
-
-
-def _is_good(text: bytes) -> bool:
-    """Whether a JSON text may be stored, as far as it shows."""
-    if not text.isascii() and _MARKER in text:
-        return False
-    return b"\\" not in text or b"\\u0000" not in text
-
-
-def _is_doubtful(text: bytes) -> bool:
-    """Whether RFC 8785 may ask for other bytes than orjson has written: whole floats, exponents, keys in another order."""
-    signs = np.frombuffer(text, np.uint8)
-    places = np.flatnonzero((signs[:-1] == ord(".")) & (signs[1:] == ord("0"))) + 2
-    if not _ENDS.isdisjoint(signs[places].tobytes()):
-        return True
-    is_digit = signs[:-1] - ord("0") < 10  # unsigned: what is before "0" becomes large
-    places = np.flatnonzero(is_digit & (signs[1:] == ord("e")))
-    places = places[signs[places + 2] < ord(".")]
-    return not text.isascii() or any(_EXPONENT.match(text, place + 1) for place in places.tolist())
 
 
 def _times(properties: _Properties) -> tuple[datetime, datetime] | None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ingest.edits.documents import checked_item
 from ingest.edits.geometry import are_valid
 from ingest.edits.hrefs import named_uploads
-from ingest.edits.plain import plain_item, prepared
+from ingest.edits.plain import Prepared, plain_items, prepared
 from ingest.errors import EditRefused
 from ingest.packing import pack, unpack
 from ingest.rows import Base, Row, ewkb, item_range
@@ -46,6 +46,7 @@ ITEM["assets"] |= {
 }
 ITEM["links"] += [{"rel": "self", "href": "https://example.org/self"}]
 ITEM["properties"] |= {"start_datetime": "2026-01-01T00:00:00Z", "end_datetime": "2026-01-02T00:00:00.5Z"}
+ITEM_SHA256 = item_sha256(checked_item(copy.deepcopy(ITEM), "c", "a", own_root=ROOT))
 PLACES = [path for path in paths(ITEM) if len(path) < 3 or path[1] != "b3"]
 TIMES = ["2026-01-01T00:00:00+00:00", "2026-01-01t00:00:00z", "2026-01-01T01:00:00+01:00", "2026-02-30T00:00:00Z", "1899-12-31T23:59:59Z",
          "2026-01-01T00:00:00.1234567Z", "2026-01-01", "٢٠٢٦-01-01T00:00:00Z", "2099-01-01T00:00:00Z"]  # fmt: skip
@@ -131,9 +132,19 @@ def items(draw: st.DrawFn) -> dict[str, Any]:
     return item
 
 
+def plain(document: Any) -> Prepared | None:
+    """What is made of it among others, which are plain: the same as of it alone."""
+    some = [("a", copy.deepcopy(one)) for one in (ITEM, document, ITEM)]
+    before, found, after = plain_items(some, "c", ROOT)
+    assert before == after
+    assert before is not None
+    assert before.sha256 == ITEM_SHA256
+    return found
+
+
 def check(document: Any) -> bool:
     """Whether it is plain; then all that is made of it is as the closer look makes it."""
-    found = plain_item(copy.deepcopy(document), "c", "a", ROOT)
+    found = plain(document)
     if found is None or not are_valid([found.footprint]):
         return False
     item = checked_item(copy.deepcopy(document), "c", "a", own_root=ROOT)
@@ -180,6 +191,6 @@ def test_what_is_common_is_plain(change: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("value", ["a\0b", 2**60, "𒍟※", deep(70), "x" * 1_000_000])
 def test_what_cannot_be_stored_is_refused_with_its_code(value: Any) -> None:
-    assert plain_item(ITEM | {"new": value}, "c", "a", ROOT) is None
+    assert plain(ITEM | {"new": value}) is None
     with pytest.raises(EditRefused):
-        prepared(ITEM | {"new": value}, "c", "a", ROOT)
+        prepared([("a", ITEM | {"new": value})], "c", ROOT)

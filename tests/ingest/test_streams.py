@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import sys
+import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import orjson
 import psycopg
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from db.pools import Connection, Pool
 from ingest.ahead import ahead
@@ -16,7 +21,7 @@ from ingest.collection_files import ensure_collections
 from ingest.edits.author import Author
 from ingest.edits.batches import ready_items
 from ingest.edits.items import create_items
-from ingest.edits.streams import BATCH, Bulk, Stream, Unstreamable, bulk_of, create_streamed
+from ingest.edits.streams import BATCH, Bulk, Stream, Unstreamable, _sizes, bulk_of, create_streamed
 from ingest.packing import unpack
 from tests.api.editing import item
 
@@ -152,21 +157,82 @@ async def test_what_fails_ahead_fails_when_its_turn_comes() -> None:
         yield None
         raise psycopg.Error("third")
 
-    walk = ahead(values())
-    assert [await anext(walk), await anext(walk)] == [1, None]
-    with pytest.raises(psycopg.Error, match="third"):
-        await anext(walk)
+    async with ahead(values()) as walk:
+        assert [await anext(walk), await anext(walk)] == [1, None]
+        with pytest.raises(psycopg.Error, match="third"):
+            await anext(walk)
 
 
 async def test_who_leaves_early_waits_for_the_thread() -> None:
-    made = []
+    made, begun, may_end = [], threading.Event(), threading.Event()
 
     def values() -> Any:
         for number in range(5):
+            if number == 1:
+                begun.set()
+                may_end.wait()
             made.append(number)
             yield number
 
-    walk = ahead(values())
-    assert await anext(walk) == 0
-    await walk.aclose()
+    async def walk_and_leave() -> None:
+        async with ahead(values()) as walk:
+            assert await anext(walk) == 0
+            await asyncio.to_thread(begun.wait)
+
+    leaving = asyncio.ensure_future(walk_and_leave())
+    await asyncio.to_thread(begun.wait)
+    await asyncio.sleep(0.01)
+    assert not leaving.done()
+    may_end.set()
+    await leaving
     assert made == [0, 1]
+
+
+async def test_threads_take_turns_as_before_when_all_is_made() -> None:
+    usual = sys.getswitchinterval()
+    async with ahead(iter([1, 2])) as one, ahead(iter([1, 2])) as other:
+        assert [await anext(one), await anext(other)] == [1, 1]
+        assert sys.getswitchinterval() == pytest.approx(0.0005)
+        assert [value async for value in one] == [2]
+        assert sys.getswitchinterval() == pytest.approx(0.0005)
+    assert sys.getswitchinterval() == pytest.approx(usual)
+
+
+async def test_work_begins_before_it_is_asked_for() -> None:
+    begun = threading.Event()
+
+    def values() -> Any:
+        begun.set()
+        yield 1
+
+    async with ahead(values()):
+        assert await asyncio.to_thread(begun.wait, 30)
+
+
+async def test_no_more_are_made_ahead_than_there_is_room_for() -> None:
+    made, third = [], threading.Event()
+
+    def values() -> Any:
+        for number in range(6):
+            made.append(number)
+            if number == 3:
+                third.set()
+            yield number
+
+    async with ahead(values(), 2) as walk:
+        assert await anext(walk) == 0
+        assert await anext(walk) == 1
+        await asyncio.to_thread(third.wait)
+        await asyncio.sleep(0.01)
+        assert made == [0, 1, 2, 3]
+        assert [one async for one in walk] == [2, 3, 4, 5]
+
+
+@given(st.integers(1, 5 * BATCH))
+@settings(max_examples=20)
+def test_batches_have_all_items_and_are_small_at_both_ends(number: int) -> None:
+    sizes = list(_sizes(number))
+    assert sum(sizes) == number
+    assert min(sizes) > 0
+    assert max(sizes) <= BATCH
+    assert max(sizes[0], sizes[-1]) <= 20 or number < BATCH
