@@ -162,6 +162,8 @@ async def portions(
     seen, ahead = set(frontier), _Ahead(conn, upward, wanted)
     async with aclosing(ahead):
         for depth in range(1, wanted.depth + 1):
+            if not frontier:
+                return
             following: list[str] = []
             async for rows in ahead.level(frontier):
                 following += _those_to_go_on_from(rows, seen, 1 if upward else 0)
@@ -169,8 +171,6 @@ async def portions(
                     ahead.ask_for(following)
                 yield _met(rows, seen, depth if upward else -depth)
             frontier = following
-            if not frontier:
-                return
 
 
 def _those_to_go_on_from(rows: Sequence[TupleRow], seen: set[str], end: int) -> Iterable[str]:
