@@ -5,7 +5,7 @@ from __future__ import annotations
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 #: Where each GET comes to an end soon and changes nothing. Uploads have a HEAD of their own, rasters and logs are streams.
-_AREAS = frozenset({"stac", "sources", "_mgmt"})
+_AREAS = frozenset({"", "upload", "stac", "sources", "_mgmt"})
 
 
 class Heads:

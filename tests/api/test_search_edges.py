@@ -236,6 +236,13 @@ def test_head_is_get_without_the_body(api: httpx.Client, place: str) -> None:
         assert api.head(f"/stac{place}", headers={"If-None-Match": tag}).status_code == 304
 
 
+@pytest.mark.parametrize("page", ["/", "/upload"])
+def test_pages_for_people_have_a_head(api: httpx.Client, page: str) -> None:
+    head = api.head(page)
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-type"] == api.get(page).headers["content-type"]
+
+
 @pytest.mark.parametrize(
     ("path", "methods"),
     [
