@@ -14,9 +14,7 @@ from typing import Any
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message, Receive
 
-from api.bounds import check_text as check_text
-from api.bounds import measure
-from api.bounds import refuse as refuse
+from api.bounds import check_text, measure, refuse
 from api.problems import Problem
 from api.settings import ApiSettings
 from api.stac.filter_bounds import check_filter, check_query

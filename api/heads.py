@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 #: Where each GET comes to an end soon and changes nothing. Uploads have a HEAD of their own, rasters and logs are streams.
-_AREAS = frozenset({"", "upload", "stac", "sources", "_mgmt"})
+_PLACES = re.compile(r"/|/(upload|stac|sources|_mgmt)(/.*)?", re.DOTALL)
 
 
 class Heads:
@@ -15,7 +17,7 @@ class Heads:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] != "HEAD" or scope["path"].split("/", 2)[1] not in _AREAS:
+        if scope["type"] != "http" or scope["method"] != "HEAD" or not _PLACES.fullmatch(scope["path"]):
             await self._app(scope, receive, send)
             return
 

@@ -62,14 +62,13 @@ class Draining(Answering):
     """A connection that may be used once more when its process is about to end, for a request that is on its way already."""
 
     drain_s = 2.0
-    _is_draining = False
     _is_muted = False
     #: Of the request's body, as far as the parser saw it.
     body_bytes = 0
 
     def shutdown(self) -> None:
         """Called by uvicorn when it has stopped to accept connections."""
-        self._is_draining = self.is_shut = True
+        self.is_shut = True
         ending_of(self.loop).set()
         if self.cycle is None or self.cycle.response_complete:
             self.loop.call_later(self.drain_s, self._close_idle)
@@ -80,7 +79,7 @@ class Draining(Answering):
         if self._is_muted:
             return
         super().on_headers_complete()
-        if self._is_draining and self.cycle is not None:
+        if self.is_shut and self.cycle is not None:
             self.cycle.keep_alive = False  # the answer says "Connection: close"
         offer(self, self.cycle)
 

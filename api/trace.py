@@ -15,7 +15,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from api.access import Caller, principals_of, require, rights_of
-from api.guard import check_text, read_body
+from api.bounds import check_text
+from api.guard import read_body
 from api.parts import parts_of
 from api.problems import Problem
 from db.pools import Connection

@@ -35,8 +35,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from api.bounds import refuse
 from api.catalogs import create_router
-from api.guard import check_crs, check_search, read_body, refuse, replayed, zoned
+from api.guard import check_crs, check_search, read_body, replayed, zoned
 from api.problems import Problem, add_handlers, answer
 from api.public_url import Mounted
 from api.settings import ApiSettings

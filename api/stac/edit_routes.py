@@ -20,7 +20,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from api.access import LOCAL, require
-from api.guard import check_text, read_body
+from api.bounds import check_text
+from api.guard import read_body
 from api.problems import Problem
 from api.settings import ApiSettings
 from api.stac.edits import JSON_PATCH, MERGE_PATCH, document_of, media_type

@@ -20,6 +20,7 @@ _WORD = re.compile(r"[A-Za-z_][\w:.-]*|\d[\w.]*|'(?:[^']|'')*'|\"[^\"]*\"|\S")
 
 
 def check_filter(value: Any, language: str, settings: ApiSettings) -> None:
+    """A filter in CQL2 text, or in CQL2 JSON as a text or as JSON. Raises Problem: 400 with a code of what is wrong with it."""
     if isinstance(value, str):
         check_text(value, "filter")
         if language != "cql2-json":

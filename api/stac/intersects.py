@@ -68,12 +68,11 @@ class _Scan:
             self._count(1)
             _check_position(value, kind)
             return
+        self._count(len(value))
         if depth > 1:
-            self._count(len(value))
             for part in value:
                 self._coordinates(part, depth - 1, kind)
             return
-        self._count(len(value))
         for position in value:
             _check_position(position, kind)
         if len(value) < _LEAST.get(kind, 0):

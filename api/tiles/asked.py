@@ -10,7 +10,8 @@ from typing import Any, Final
 import cql2
 import orjson
 
-from api.guard import check_search, refuse, zoned
+from api.bounds import refuse
+from api.guard import check_search, zoned
 from api.problems import Problem
 from api.settings import ApiSettings
 from api.stac.client import on_the_map

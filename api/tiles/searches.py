@@ -21,7 +21,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from api.access import LOCAL, OPERATOR, caller_of, principals_of, require
-from api.guard import check_text, read_body, refuse
+from api.bounds import check_text, refuse
+from api.guard import read_body
 from api.problems import Problem
 from api.settings import ApiSettings
 from api.signed import SIGNED, note_private

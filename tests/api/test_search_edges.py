@@ -236,6 +236,13 @@ def test_head_is_get_without_the_body(api: httpx.Client, place: str) -> None:
         assert api.head(f"/stac{place}", headers={"If-None-Match": tag}).status_code == 304
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS"])
+def test_a_request_of_no_path_is_no_server_error(api: httpx.Client, method: str) -> None:
+    with socket.create_connection((api.base_url.host, api.base_url.port or 80), timeout=10) as plain:
+        plain.sendall(f"{method} * HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        assert plain.recv(4096).split(b" ")[1] in (b"400", b"404", b"405")
+
+
 @pytest.mark.parametrize("page", ["/", "/upload"])
 def test_pages_for_people_have_a_head(api: httpx.Client, page: str) -> None:
     head = api.head(page)
