@@ -111,7 +111,9 @@ def test_one_that_goes_away_leaves_its_bytes(site: TusSite) -> None:
     path = site.made(len(CONTENT))
     with wire(site) as connection:
         connection.sendall(head_of(path, 0, len(CONTENT)) + CONTENT[: 3 * 2**20])
-    eventually(lambda: site.offset(path) == 3 * 2**20)
+    file = site.file(path)  # to ask for the offset before it is there would stop it
+    eventually(lambda: file.exists() and file.stat().st_size == 3 * 2**20)
+    assert site.offset(path) == 3 * 2**20
     assert site.patch(path, 3 * 2**20, CONTENT[3 * 2**20 :]).status_code == 204
     assert received(site, path)
 
