@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import BinaryIO
 
 import httpx
 
@@ -47,7 +48,6 @@ def _program() -> Path:
 @contextlib.contextmanager
 def s3_server(folder: Path) -> Iterator[Bucket]:
     """Start it with one bucket; its data are in `folder`."""
-    ports = [free_port(0) for _ in range(8)]
     identity = {
         "name": "tester",
         "credentials": [{"accessKey": KEY, "secretKey": SECRET}],
@@ -55,23 +55,48 @@ def s3_server(folder: Path) -> Iterator[Bucket]:
     }
     (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
     (folder / "data").mkdir()
+    with (folder / "log").open("wb") as log:
+        process, endpoint = _started(folder, log)
+        try:
+            yield Bucket(endpoint)
+        finally:
+            _kill(process)
+
+
+def _started(folder: Path, log: BinaryIO) -> tuple[subprocess.Popen[bytes], str]:
+    """The server and its address. Once more with other ports when it does not come: another program may have taken one meanwhile."""
+    for attempt in range(3):
+        ports = [free_port(0) for _ in range(8)]
+        process = subprocess.Popen(_command(folder, ports), stdout=log, stderr=log, cwd=folder)
+        endpoint = f"http://127.0.0.1:{ports[-1]}"
+        try:
+            _wait(endpoint, process, folder / "log")
+            _make_bucket(endpoint, process)
+        except (RuntimeError, httpx.TransportError):
+            _kill(process)
+            if attempt == 2:
+                raise
+        except BaseException:
+            _kill(process)
+            raise
+        else:
+            return process, endpoint
+    raise AssertionError
+
+
+def _command(folder: Path, ports: list[int]) -> list[str]:
     parts = ("master", "volume", "filer", "s3")
     names = [f"-{part}.port{kind}" for kind in (".grpc", "") for part in parts]
-    command = [
+    return [
         str(_program()), "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3", f"-dir={folder / 'data'}",
         f"-s3.config={folder / 's3.json'}", "-volume.max=20", "-master.volumeSizeLimitMB=100", "-s3.port.iceberg=0", "-s3.port.lance=0",
         *(f"{name}={port}" for name, port in zip(names, ports, strict=True)),
     ]  # fmt: skip
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder)
-        try:
-            endpoint = f"http://127.0.0.1:{ports[-1]}"
-            _wait(endpoint, process, folder / "log")
-            _make_bucket(endpoint)
-            yield Bucket(endpoint)
-        finally:
-            process.kill()  # its data go with it, and its farewell takes half a minute
-            process.wait(30)
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    process.kill()  # its data go with it, and its farewell takes half a minute
+    process.wait(30)
 
 
 def _wait(endpoint: str, process: subprocess.Popen[bytes], log: Path) -> None:
@@ -84,9 +109,10 @@ def _wait(endpoint: str, process: subprocess.Popen[bytes], log: Path) -> None:
     raise RuntimeError(log.read_text(errors="replace")[-3000:])
 
 
-def _make_bucket(endpoint: str) -> None:
+def _make_bucket(endpoint: str, process: subprocess.Popen[bytes]) -> None:
+    """Raises httpx.TransportError, RuntimeError: it does not answer, or not as it should."""
     until = time.monotonic() + 30
-    while True:
+    while process.poll() is None:
         url = presign(
             Account(KEY, SECRET, "us-east-1"), "PUT", f"{endpoint}/{BUCKET}", at=datetime.now(UTC), expires_s=60
         )
@@ -96,3 +122,4 @@ def _make_bucket(endpoint: str) -> None:
         if time.monotonic() > until:
             raise RuntimeError(answer.text)
         time.sleep(0.2)
+    raise RuntimeError("the server has ended")
